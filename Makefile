@@ -1,0 +1,47 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make .venv on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test slow lint format homeobjects controls clean
+
+demo: $(READY)
+	$(BIN)/mgx demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	# The default editable install hides the rooms from the checkers: show them through links.
+	mkdir -p $(VENV)/links/mgx
+	for room in extract learn select shared data_manifests; do ln -sfn $(CURDIR)/$$room $(VENV)/links/mgx/$$room; done
+	MYPYPATH=$(VENV)/links $(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Builds the data set again from the furniture models (see data_manifests/build_homeobjects.py --help).
+homeobjects: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[homeobjects]'
+	$(BIN)/python data_manifests/build_homeobjects.py --furniture $(FURNITURE) \
+		--out data_manifests/homeobjects.zip --sheet docs/homeobjects.png
+
+# The demo's controls: a silhouette in place of depth, heads bound on shuffled pairs.
+controls: $(READY)
+	$(BIN)/python benchmarks/controls.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,116 @@
+"""The front door: `mgx COMMAND ...` opens one room and leaves the others shut.
+
+Commands are imported only when they are asked for, so that `mgx --help` answers at once. Errors end
+here: one line on standard error, exit code 2 for wrong input and 1 for failed work.
+"""
+
+import errno
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from mgx.shared.errors import MgxError
+from mgx.shared.home import find_home
+
+# command -> where it is defined, and its line in `mgx --help` (so that nothing is imported for it)
+COMMANDS = {
+    "extract": ("mgx.extract.cli:extract", "Embed a data set's modalities with frozen perceptors (once)."),
+    "learn": ("mgx.learn.cli:learn", "Train learners on the embeddings (often)."),
+    "select": ("mgx.select.cli:select", "Choose models by TM, LOO or Oracle and print the tables."),
+    "demo": ("mgx.shared.demo:demo", "Run the whole pipeline on the built-in data set."),
+    "data": ("mgx.extract.data:data", "List, describe, check and describe anew data sets."),
+    "store": ("mgx.shared.store_cli:store", "List and verify stored embeddings."),
+    "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
+}
+
+HELP = """Measure modality generalization: train on some modalities, test on one never seen.
+
+\b
+Three stages, two stores between them; each can be stopped and rerun at any time:
+  mgx extract --dataset homeobjects --perceptor litebind   media -> embeddings
+  mgx learn --algo erm                                     embeddings -> run records
+  mgx select --method loo                                  run records -> tables
+Everything at once, on the data set inside this package:  mgx demo
+"""
+
+
+class Rooms(click.Group):
+    """A click group whose commands are imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from mgx.shared.registry import unknown
+
+            raise unknown("command", args[0], list(COMMANDS))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Rooms, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", metavar="DIR", help="Where everything is kept.  [default: $MGX_HOME or ~/.mgx]")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="mgx-bench", prog_name="mgx")
+@click.pass_context
+def mgx(ctx: click.Context, home: str | None, debug: bool) -> None:
+    ctx.obj = find_home(home)
+
+
+def main() -> None:
+    """The console command: runs it, and turns every ending into a line and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """`mgx ARGS`; returns the exit code."""
+    if "--debug" in args:
+        # Anywhere on the line: people append it to the command that has just failed.
+        args = ["--debug", *(a for a in args if a != "--debug")]
+    try:
+        mgx.main(args, prog_name="mgx", standalone_mode=False)
+        return 0
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return _end("stopped. What is finished is kept; the same command continues.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # `mgx ... | head` is no error
+        return 0
+    except Exception as error:
+        if "--debug" in args:
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, MgxError):
+        return _end(str(error), error.exit_code)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return _end(f"the disk is full{where}. Free some room; the same command continues.", 1)
+    if isinstance(error, PermissionError):
+        return _end(f"not allowed to use {error.filename}.", 2)
+    return _end(f"unexpected {type(error).__name__}: {error}. Run it again with --debug for the traceback.", 1)
+
+
+def _end(message: str, code: int) -> int:
+    for line in message.splitlines():
+        print(f"mgx: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,62 @@
+"""Whole files or none: a file appears under its name only when all of it is on the disk."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success sync it and rename it, on any error remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The process id keeps two writers of one file apart; the last rename wins with a whole file.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        yield draft
+        sync(draft)
+        draft.replace(path)
+        sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a small file atomically."""
+    with whole_file(path) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sync(path: Path) -> None:
+    """Push a file or a folder's entries to the disk (rename alone does not survive a power cut)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what a killed writer left under `folder`. Call it only while holding the folder's lock."""
+    if folder.is_dir():
+        for draft in folder.rglob(".*.draft"):
+            draft.unlink(missing_ok=True)
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: what keys and checksums are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """A 64-digit hexadecimal name for a JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

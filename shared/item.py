@@ -1,0 +1,43 @@
+"""One instance of a data set: what it is, and where each of its modalities lies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PARTS = ("align", "learn", "test", "")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text that stands in the table itself."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A vector that exists already: row `index` of the array `key` in the file `path`."""
+
+    path: Path
+    key: str
+    index: int
+
+
+Source = Path | Text | Row
+
+
+@dataclass(frozen=True)
+class Item:
+    """`media` maps a modality to its views (several pictures of one object, usually one).
+
+    `group` ties items that must not be split apart (same scene, same source video, near-duplicates);
+    `part` is the item's fixed place, if the data set has one: align (seen by a perceptor's heads,
+    never by a learner), learn, test, or "" where no place is fixed.
+    """
+
+    id: str
+    label: str
+    group: str
+    part: str = ""
+    media: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    place: str = field(default="", compare=False)  # where it is described, for messages

@@ -1,0 +1,297 @@
+"""A manifest: one data set in one TOML file, checked as it is read.
+
+The schema is data, not code: who made it, where it comes from, how its items are found, what their
+labels are, which modalities they have, and which counts to expect. `mgx data init` writes one.
+"""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mgx.shared.errors import BadManifest, NotThere
+from mgx.shared.files import digest
+from mgx.shared.home import Home
+from mgx.shared.registry import near, unknown
+
+SHIPPED = files("mgx.data_manifests")
+MANIFEST_NAME = "dataset.toml"  # in a user's own folder
+RESERVED = ("prompt",)  # the store's own name for the class prompts
+
+
+def inside(path: str) -> str:
+    """A relative path that cannot leave the data set's folder."""
+    parts = set(path.split("/"))
+    if parts <= {"", "."} or path.startswith(("/", "~")) or ".." in parts or "\\" in path or not path.isprintable():
+        raise ValueError(f"{path!r} must be a relative path inside the data set's folder")
+    return path
+
+
+def one_text(name: str) -> str:
+    """The name of a class: anything that can be read and stored."""
+    if not name.strip() or "\0" in name:
+        raise ValueError(f"{name!r} cannot name a class")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(inside)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
+ClassName = Annotated[str, AfterValidator(one_text)]
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+class Block(BaseModel):
+    """A table of the TOML: an unknown key is an error, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Licence(Block):
+    id: str = "unknown"
+    url: str = ""
+    note: str = ""
+    redistribute: bool = False
+
+
+class DataSet(Block):
+    name: Name
+    version: str = "1"
+    title: str = ""
+    homepage: str = ""
+    citation: str = ""
+    task: Literal["classification"] = "classification"
+    published_name: str = ""
+    licence: Licence = Licence()
+
+
+class SourceFile(Block):
+    path: str
+    size: int | None = Field(default=None, ge=0)  # bytes
+    sha256: Digest = ""
+    note: str = ""
+
+
+class Source(Block):
+    """Where the data can be had. `package`: a file that ships inside mgx; `manual`: the note says how."""
+
+    id: str
+    kind: Literal["package", "hf", "http", "manual"]
+    repo: str = ""
+    revision: str = ""
+    url: str = ""
+    size: int | None = Field(default=None, ge=0)  # bytes of all its files
+    note: str = ""
+    file: tuple[SourceFile, ...] = ()
+
+    @model_validator(mode="after")
+    def _addressed(self) -> "Source":
+        needed = {"package": self.file, "hf": self.repo, "http": self.url, "manual": self.note}
+        key = {"package": "file", "hf": "repo", "http": "url", "manual": "note"}[self.kind]
+        if not needed[self.kind]:
+            raise ValueError(f"source {self.id!r} of kind {self.kind!r} needs {key!r}")
+        return self
+
+
+class Items(Block):
+    """How items are found, by the reader of that name in `extract/readers/`, or by `package.module:read`.
+
+    `table`: a CSV at `path`; `tree`: files that fit `pattern`; `vectors`: ready-made arrays at `path`.
+    `id`, `group` and `part` are columns or arrays. In a tree, id = "label/id" names an item by both, where
+    the same id occurs under several labels. `sha256`, if given, is checked against the file at `path`.
+    """
+
+    reader: str
+    path: Inside = "items.csv"
+    sha256: Digest = ""
+    pattern: Inside = "{label}/{id}/{modality}.{ext}"
+    id: str = "id"
+    group: str = "group"
+    part: str = "part"
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "Items":
+        if self.reader == "tree" and self.id not in ("id", "label/id"):
+            raise ValueError(f"id of a tree is 'id' or 'label/id', not {self.id!r}")
+        if self.reader == "vectors" and not self.path.endswith((".npz", ".parquet", ".h5", ".hdf5")):
+            raise ValueError(f"path of vectors ends with .npz, .parquet, .h5 or .hdf5, not {self.path!r}")
+        return self
+
+
+class Label(Block):
+    classes: tuple[ClassName, ...] = Field(min_length=2)
+    column: str = "label"
+    on_unknown: Literal["error", "drop"] = "error"
+    prompt: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Label":
+        if twice := [name for n, name in enumerate(self.classes) if name in self.classes[:n]]:
+            raise ValueError(f"class {twice[0]!r} is named twice")
+        if strange := sorted(set(self.prompt) - set(self.classes)):
+            raise ValueError(f"prompt for {strange[0]!r}, which is not a class")
+        return self
+
+    def prompts(self) -> list[str]:
+        """The sentence that stands for each class, in the order of `classes`."""
+        return [f"a photo of a {self.prompt.get(name, name)}" for name in self.classes]
+
+
+class Modality(Block):
+    """One modality: a path template per item (`image/{id}_{view}.png`) or a column of the table.
+
+    A column holds the text itself where the kind is text, else paths. Of ready-made vectors it names the
+    array, which is otherwise called as the modality. In a tree the pattern says everything.
+    """
+
+    kind: Literal["image", "depth", "text", "audio", "video", "thermal", "vector", "other"]
+    path: Inside | None = None
+    column: str | None = None
+    views: int = Field(default=1, ge=1)
+    unit: Literal["", "m", "mm", "disparity"] = ""
+    missing: Literal["skip", "error"] = "skip"
+    label_leak: bool = False  # the content is the bare class name: reported, but left out of averages
+
+
+class Expect(Block):
+    items: int | None = Field(default=None, ge=1)
+    per_modality: dict[str, int] = {}
+    class_counts: dict[str, int] = {}
+    tolerance: float = Field(default=0.0, ge=0, le=1)
+
+
+class Protocol(Block):
+    """What the benchmark fixes for a data set."""
+
+    steps: int = Field(default=5001, ge=1)
+
+
+class Manifest(Block):
+    """One data set. `root` is the folder that its paths start from."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    dataset: DataSet
+    source: tuple[Source, ...] = ()
+    items: Items
+    label: Label
+    modalities: dict[Name, Modality] = Field(min_length=1)
+    expect: Expect = Expect()
+    protocol: Protocol = Protocol()
+    notes: tuple[str, ...] = ()
+
+    root: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        for name, modality in self.modalities.items():
+            if name in RESERVED:
+                raise ValueError(f"modalities.{name}: this name is reserved")
+            if reason := _misplaced(self.items.reader, modality):
+                raise ValueError(f"modalities.{name}: {reason}")
+        for key, names in (("per_modality", self.modalities), ("class_counts", self.label.classes)):
+            if strange := sorted(set(getattr(self.expect, key)) - set(names)):
+                raise ValueError(f"expect.{key}: {strange[0]!r} is not declared")
+        return self
+
+    @property
+    def name(self) -> str:
+        return self.dataset.name
+
+    @property
+    def digest(self) -> str:
+        """Names what embeddings depend on: which items, labels, modalities and files.
+
+        Titles, notes, expected counts and numbers of steps may be edited without embedding anew.
+        """
+        files = [(s.id, f.path, f.sha256) for s in self.source for f in s.file]
+        blocks = {name: getattr(self, name).model_dump(mode="json") for name in ("items", "label")}
+        modalities = {name: modality.model_dump(mode="json") for name, modality in self.modalities.items()}
+        return digest([self.name, self.dataset.version, files, blocks, modalities])
+
+
+def _misplaced(reader: str, modality: Modality) -> str:
+    """Why a modality's keys do not fit the reader, or nothing."""
+    if reader == "table" and (modality.path is None) == (modality.column is None):
+        return "give either 'path' or 'column'"
+    if reader in ("tree", "vectors") and modality.path is not None:
+        return f"'path' is for reader 'table', not for {reader!r}"
+    if reader == "tree" and modality.column is not None:
+        return "'column' is for readers 'table' and 'vectors', not for 'tree'"
+    if reader in ("table", "tree", "vectors") and modality.views > 1 and "{view" not in (modality.path or ""):
+        return f"views = {modality.views} needs a 'path' with {{view}}"
+    return ""
+
+
+def shipped_names() -> list[str]:
+    """The data sets whose manifests ship with mgx."""
+    return sorted(f.name.removesuffix(".toml") for f in SHIPPED.iterdir() if f.name.endswith(".toml"))
+
+
+def known_names(home: Home) -> list[str]:
+    """Shipped data sets and those of the home directory."""
+    own = [p.parent.name for p in home.datasets.glob(f"*/{MANIFEST_NAME}")]
+    return sorted({*shipped_names(), *own})
+
+
+def find_manifest(name: str, home: Home) -> Manifest:
+    """By name (in the home directory, or shipped), or by the path of a .toml or of a folder that holds one."""
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" or "/" in name:
+        return _read(path / MANIFEST_NAME if path.is_dir() else path, f"Write one with: mgx data init {path}")
+    own = home.datasets / name / MANIFEST_NAME
+    if name not in ("", ".", "..") and own.is_file():
+        return _read(own)
+    plain = name.lower().replace("-", "").replace("_", "")
+    for shipped in shipped_names():
+        if shipped.replace("_", "") == plain:
+            return parse((SHIPPED / f"{shipped}.toml").read_bytes(), f"{shipped}.toml", home.datasets / shipped)
+    # After the names: a folder that happens to be called like a data set must not hide it.
+    if path.is_dir():
+        return _read(path / MANIFEST_NAME, f"Write one with: mgx data init {path}")
+    raise unknown("data set", name, known_names(home), "Your own: mgx data init PATH.")
+
+
+def _read(at: Path, next_step: str = "") -> Manifest:
+    if not at.is_file():
+        raise NotThere(f"no manifest {at}. {next_step}")
+    return parse(at.read_bytes(), str(at), at.parent.resolve())
+
+
+def parse(content: bytes, where: str, root: Path) -> Manifest:
+    """Check a manifest. Errors name the file, the key and the reason."""
+    try:
+        table = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadManifest(f"{where}: not valid TOML: {error}") from error
+    if "root" in table:
+        raise BadManifest(f"{where}: the key 'root' is set by mgx, not by the file.")
+    try:
+        return Manifest(**table, root=root)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise BadManifest("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def _explain(problem: Any) -> str:
+    """`key: reason` for one finding of pydantic, with the nearest known key for a typo."""
+    path = problem["loc"]
+    key = ".".join(str(part) for part in path) or "file"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key.{near(str(path[-1]), _keys_at(path[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing."
+    reason = problem["msg"].removeprefix("Value error, ").removesuffix(".") + "."
+    got = problem["input"]
+    return f"{key}: {reason}" + (f" Got {got!r}." if isinstance(got, str | int | float) else "")
+
+
+def _keys_at(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that the schema knows at a place of the file."""
+    at: Any = Manifest
+    for part in path:
+        if isinstance(at, type) and issubclass(at, Block):
+            at = at.model_fields[str(part)].annotation
+        else:  # tuple[Source, ...] is entered by a number, dict[Name, Modality] by a name
+            at = get_args(at)[0 if isinstance(part, int) else 1]
+    return [field.alias or name for name, field in at.model_fields.items() if not field.exclude]

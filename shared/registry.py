@@ -1,0 +1,58 @@
+"""Found by name: one file in a folder, an entry point of a user's package, or `package.module:Name`."""
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import Any
+
+from mgx.shared.errors import UnknownName
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A hint for a mistyped name: " Did you mean 'erm'?", or nothing."""
+    lower = {k.lower(): k for k in reversed(known)}
+    close = get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    return f" Did you mean {lower[close[0]]!r}?" if close else ""
+
+
+def unknown(kind: str, name: str, known: Sequence[str], next_step: str = "") -> UnknownName:
+    """The error for a name that nothing has."""
+    listing = f" There are: {', '.join(known)}." if known else " There are none."
+    return UnknownName(f"no {kind} {name!r}.{near(name, known)}{listing}{' ' + next_step if next_step else ''}")
+
+
+def load_object(kind: str, path: str) -> Any:
+    """`package.module:Name` -> the object. The current directory counts, as it does for a script of the user's."""
+    module, _, attribute = path.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f"{kind} {path!r} cannot be loaded: {error}. Give package.module:Name.") from error
+
+
+class Registry:
+    """The entries of one folder, plus those of installed packages; an entry is imported when asked for."""
+
+    def __init__(self, kind: str, folder: str, attribute: str, group: str) -> None:
+        self.kind, self.folder, self.attribute, self.group = kind, folder, attribute, group
+
+    def names(self) -> list[str]:
+        """Every name that `get` knows, sorted."""
+        ours = {m.name for m in iter_modules(import_module(self.folder).__path__) if not m.name.startswith("_")}
+        return sorted(ours | {e.name for e in entry_points(group=self.group)})
+
+    def get(self, name: str) -> Any:
+        """The entry called `name`. UnknownName lists what there is."""
+        if ":" in name:
+            return load_object(self.kind, name)
+        for entry in entry_points(group=self.group):
+            if entry.name == name:
+                return entry.load()
+        if name not in self.names():
+            raise unknown(self.kind, name, self.names())
+        return getattr(import_module(f"{self.folder}.{name}"), self.attribute)

@@ -1,0 +1,348 @@
+"""The embedding store: one Zarr v3 array per (data set, perceptor, modality), written shard by shard.
+
+    <embeddings>/<dataset>/<perceptor>/<modality>/
+        plan.json            what is stored and how it was made; its `key` names the content
+        items.parquet        id, label, group, part of every row
+        vectors/             the Zarr array (item, feature), uncompressed, NaN where nothing was written
+        commits/00000.json   one record per finished shard: rows, checksum, items skipped with the reason
+
+A shard is one chunk of the array, with one writer. Its commit record is written last, after the chunk
+and its folder are synced; a shard without a record does not exist. Readers go by the records alone and
+recompute the checksum, because Zarr reads a lost chunk as fill value. Nothing in a store depends on
+when or by how many processes it was written: the same input gives the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
+from mgx.shared.files import digest, file_digest, remove_drafts, sync, whole_file, write_whole
+from mgx.shared.home import Home
+
+CHUNK_BYTES = 8 * 2**20
+LEAST_SHARDS = 8  # so that resuming is exercised on small data too
+PROMPT = "prompt"  # the pseudo-modality that holds one vector per class
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of each row: ids, labels, groups and fixed parts, all (item,)."""
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a store holds; everything that its vectors depend on."""
+
+    dataset: str
+    manifest: str  # digest of what the manifest says about items, labels and modalities
+    perceptor: str
+    fingerprint: str  # weights and preprocessing
+    modality: str
+    recipe: Mapping[str, Any]  # how this modality is turned into a vector
+    classes: tuple[str, ...]
+    items: int
+    features: int
+    rows_digest: str
+    about: Mapping[str, Any]  # facts that no vector depends on: modalities in order, steps, ...
+    dtype: str = "float32"
+
+    @property
+    def key(self) -> str:
+        """The name of the content: two stores with one key hold the same vectors."""
+        return digest({k: v for k, v in asdict(self).items() if k != "about"})[:20]
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of one shard: 8 MB, or an eighth of the items if that is less."""
+        full = CHUNK_BYTES // (self.features * np.dtype(self.dtype).itemsize)
+        return max(1, min(full, self.items // LEAST_SHARDS))
+
+    @property
+    def shards(self) -> int:
+        return -(-self.items // self.shard_rows)
+
+    def rows_of(self, shard: int) -> slice:
+        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.items))
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A finished shard. `skipped` maps the ids of unusable items to the reason; their rows stay NaN."""
+
+    shard: int
+    start: int
+    stop: int
+    sha256: str
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a reader gets: usable rows only. values (item, feature) float32, as the perceptor gave them."""
+
+    values: np.ndarray
+    rows: Rows
+    skipped: Mapping[str, str]
+
+
+class EmbeddingStore:
+    """An opened store. `plan` opens or creates one for writing, `open_store` one for reading."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+
+    def __str__(self) -> str:
+        return f"{self.plan.dataset}/{self.plan.perceptor}/{self.plan.modality}"
+
+    @property
+    def command(self) -> str:
+        """What makes, or completes, this store."""
+        only = "" if self.plan.modality == PROMPT else f" --modality {self.plan.modality}"
+        return f"mgx extract --dataset {self.plan.dataset} --perceptor {self.plan.perceptor}{only}"
+
+    # ---- writing
+
+    def write(self, shard: int, values: np.ndarray, skipped: Mapping[str, str]) -> None:
+        """Store one shard: values (item, feature) float32 for `plan.rows_of(shard)`, NaN rows where skipped."""
+        rows = self.plan.rows_of(shard)
+        self._check(values, rows, skipped)
+        self._array[rows] = values
+        chunk = self._chunk(shard)
+        for path in (chunk, chunk.parent, chunk.parent.parent):
+            sync(path)  # Zarr renames a finished chunk into place but does not sync it
+        commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), dict(sorted(skipped.items())))
+        write_whole(self._commit_path(shard), json.dumps(asdict(commit), indent=1, ensure_ascii=False) + "\n")
+
+    def _check(self, values: np.ndarray, rows: slice, skipped: Mapping[str, str]) -> None:
+        ids = self.rows.ids[rows]
+        if values.shape != (len(ids), self.plan.features):
+            expected = (len(ids), self.plan.features)
+            raise BadEmbedding(f"{self}: perceptor returned shape {values.shape}, expected {expected}.")
+        kept = np.array([i not in skipped for i in ids])
+        for what, wrong in (
+            ("a vector that is not finite", ~np.isfinite(values).all(1)),
+            ("an all-zero vector", ~values.any(1)),
+        ):
+            if (kept & wrong).any():
+                first = ids[int(np.argmax(kept & wrong))]
+                raise BadEmbedding(f"{self}: item {first!r} has {what}. Nothing of its shard was stored.")
+
+    # ---- reading
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Identity of every row of the array."""
+        import pyarrow.parquet as parquet
+
+        try:
+            table = parquet.read_table(self.folder / "items.parquet").to_pydict()
+            return Rows(*(tuple(table[c]) for c in ("id", "label", "group", "part")))
+        except (OSError, KeyError, ValueError) as error:
+            raise Damaged(f"{self}: {self.folder / 'items.parquet'} cannot be read: {error}") from error
+
+    def commit(self, shard: int) -> Commit | None:
+        """The record of a finished shard, or None."""
+        path = self._commit_path(shard)
+        try:
+            return Commit(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise Damaged(f"{self}: {path} is not a commit record: {error}") from error
+
+    def commits(self) -> list[Commit]:
+        """The records of all finished shards."""
+        return [c for shard in range(self.plan.shards) if (c := self.commit(shard))]
+
+    def missing(self) -> list[int]:
+        """Shards that have no record yet."""
+        return [s for s in range(self.plan.shards) if not self._commit_path(s).is_file()]
+
+    def read(self) -> Vectors:
+        """All usable rows, checksums verified. NotThere if a shard is missing, Damaged if one is wrong."""
+        if missing := self.missing():
+            done = self.plan.shards - len(missing)
+            raise NotThere(f"embeddings {self}: {done} of {self.plan.shards} shards. Finish them with: {self.command}")
+        blocks: list[np.ndarray] = []
+        skipped: dict[str, str] = {}
+        for shard in range(self.plan.shards):
+            if problem := self.damage(shard):
+                raise Damaged(f"{problem} Mend it with: mgx store verify --repair, then {self.command}")
+            commit = self.commit(shard)
+            assert commit is not None
+            skipped.update(commit.skipped)
+            blocks.append(np.asarray(self._array[self.plan.rows_of(shard)]))
+        kept = np.array([i not in skipped for i in self.rows.ids], bool)
+        rows = Rows(*(tuple(v for v, k in zip(c, kept, strict=True) if k) for c in _columns(self.rows)))
+        return Vectors(np.concatenate(blocks)[kept], rows, skipped)
+
+    def damage(self, shard: int) -> str | None:
+        """What is wrong with a shard that has a record; None if nothing is."""
+        try:
+            commit = self.commit(shard)
+        except Damaged as error:
+            return str(error)
+        if commit is None:
+            return None
+        chunk = self._chunk(shard)
+        rows = self.plan.rows_of(shard)
+        if (commit.shard, commit.start, commit.stop) != (shard, rows.start, rows.stop):
+            return f"{self}: the record of shard {shard} is of rows {commit.start}-{commit.stop}."
+        if not chunk.is_file():
+            return f"{self}: shard {shard} is recorded, but {chunk} is gone."
+        if file_digest(chunk) != commit.sha256:
+            return f"{self}: {chunk} is not what was written (checksum differs)."
+        return None
+
+    def forget(self, shard: int) -> None:
+        """Drop a shard's record, so that the next extraction writes the shard again."""
+        self._commit_path(shard).unlink(missing_ok=True)
+        sync(self.folder / "commits")
+
+    # ---- places
+
+    def _commit_path(self, shard: int) -> Path:
+        return self.folder / "commits" / f"{shard:05d}.json"
+
+    def _chunk(self, shard: int) -> Path:
+        return self.folder / "vectors" / "c" / str(shard) / "0"
+
+    @cached_property
+    def _array(self) -> Any:
+        import zarr
+
+        # A shard whose items were all skipped is NaN throughout: without this Zarr would not write it.
+        return zarr.open_array(self.folder / "vectors", mode="r+").with_config({"write_empty_chunks": True})
+
+
+def _columns(rows: Rows) -> tuple[tuple[str, ...], ...]:
+    return rows.ids, rows.labels, rows.groups, rows.parts
+
+
+def rows_digest(rows: Rows) -> str:
+    """Names the rows and their order."""
+    hasher = hashlib.sha256()
+    for column in _columns(rows):
+        hasher.update("\0".join(column).encode() + b"\1")
+    return hasher.hexdigest()
+
+
+def store_folder(home: Home, dataset: str, perceptor: str, modality: str) -> Path:
+    return home.embeddings / dataset / perceptor / modality
+
+
+def open_store(folder: Path) -> EmbeddingStore:
+    """An existing store. NotThere if the folder holds none."""
+    try:
+        table = json.loads((folder / "plan.json").read_text())
+        key = table.pop("key")
+        plan = Plan(**{**table, "classes": tuple(table["classes"])})
+    except FileNotFoundError:
+        raise NotThere(f"no embeddings in {folder}.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
+    if plan.key != key:
+        raise Damaged(f"{folder / 'plan.json'}: the plan does not match its key {key}.")
+    return EmbeddingStore(folder, plan)
+
+
+@contextmanager
+def plan_store(home: Home, plan: Plan, rows: Rows, replace: bool = False) -> Iterator[EmbeddingStore]:
+    """The store of a plan, locked for writing: opened if it is there, created if not.
+
+    A store of another plan in the same place is an error unless `replace`.
+    """
+    from filelock import FileLock
+
+    folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
+    home.locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.locks / f"{plan.dataset}-{plan.perceptor}-{plan.modality}.lock"):
+        if (folder / "plan.json").exists():
+            old = open_store(folder)
+            if old.plan.key != plan.key:
+                if not replace:
+                    raise BadRequest(_difference(old, plan))
+                _discard(folder)
+        elif folder.exists():
+            _discard(folder)  # killed while it was being created
+        if not folder.exists():
+            _create(folder, plan, rows)
+        elif open_store(folder).plan != plan:
+            _write_plan(folder, plan)  # same vectors, other facts about them
+        store = EmbeddingStore(folder, plan)
+        remove_drafts(folder)
+        for orphan in (folder / "vectors").rglob("*.partial"):
+            orphan.unlink()  # Zarr's own temporary files, left by a killed writer
+        yield store
+
+
+def _create(folder: Path, plan: Plan, rows: Rows) -> None:
+    """Everything but the vectors. plan.json is written last: without it there is no store."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+    import zarr
+
+    folder.mkdir(parents=True)
+    (folder / "commits").mkdir()
+    zarr.create_array(
+        folder / "vectors",
+        shape=(plan.items, plan.features),
+        chunks=(plan.shard_rows, plan.features),
+        dtype=plan.dtype,
+        fill_value=np.nan,
+        compressors=None,
+        filters=None,
+        dimension_names=("item", "feature"),
+    )
+    names = ("id", "label", "group", "part")
+    columns = {n: pyarrow.array(c, pyarrow.string()) for n, c in zip(names, _columns(rows), strict=True)}
+    with whole_file(folder / "items.parquet") as draft:
+        parquet.write_table(pyarrow.table(columns), draft)
+    _write_plan(folder, plan)
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    text = json.dumps({"key": plan.key, **asdict(plan)}, indent=1, ensure_ascii=False)
+    write_whole(folder / "plan.json", text + "\n")
+
+
+def _discard(folder: Path) -> None:
+    """Remove a store: first its plan, so that a kill halfway leaves nothing that looks like a store."""
+    (folder / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def _difference(old: EmbeddingStore, plan: Plan) -> str:
+    was, now = asdict(old.plan), asdict(plan)
+    what = ", ".join(f"{k} {_short(was[k])} -> {_short(now[k])}" for k in was if was[k] != now[k] and k != "about")
+    return (
+        f"embeddings {old} were made from something else ({what}). "
+        f"Replace them with: {old.command} --replace. They lie in {old.folder}"
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "..."
+
+
+def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[EmbeddingStore]:
+    """Every store of the home directory, in order of name, filtered by data set and perceptor."""
+    for path in sorted(home.embeddings.glob("*/*/*/plan.json")):
+        names = path.parent.relative_to(home.embeddings).parts
+        if (not dataset or names[0] in dataset) and (not perceptor or names[1] in perceptor):
+            yield open_store(path.parent)

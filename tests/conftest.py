@@ -1,0 +1,79 @@
+"""A home directory for each test, and small data that every room can use."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgx.shared.home import Home, find_home
+from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """As the trainer does: toy models are too small to share, and waiting threads would starve the tests."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A fresh home directory; what the environment says of homes is hidden."""
+    for name in ("MGX_HOME", "MGX_DATASETS", "MGX_CHECKPOINTS", "MGX_EMBEDDINGS", "MGX_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    return find_home(tmp_path / "home")
+
+
+class Toy:
+    """A separable data set of three or more modalities, already embedded."""
+
+    def __init__(self, home: Home, modalities: Sequence[str] = ("image", "depth", "text"), items: int = 120) -> None:
+        self.home, self.modalities, self.items = home, tuple(modalities), items
+        self.classes = ("ant", "bee", "cat", "dog")
+        self.random = np.random.default_rng(0)
+        self.centres = self.random.normal(size=(len(self.classes), 16))
+
+    def plan(self, modality: str, rows: Rows, **changes: object) -> Plan:
+        facts: dict[str, object] = {
+            "dataset": "toy",
+            "manifest": "m",
+            "perceptor": "eye",
+            "fingerprint": "f",
+            "modality": modality,
+            "recipe": {"version": 1},
+            "classes": self.classes,
+            "items": len(rows.ids),
+            "features": 16,
+            "rows_digest": rows_digest(rows),
+            "about": {"modalities": list(self.modalities), "label_leaks": [], "steps": 301, "published_name": ""},
+        }
+        return Plan(**{**facts, **changes})  # type: ignore[arg-type]
+
+    def rows(self) -> Rows:
+        labels = tuple(self.classes[n % len(self.classes)] for n in range(self.items))
+        ids = tuple(f"item{n:04}" for n in range(self.items))
+        return Rows(ids, labels, tuple(f"group{n // 8}-{n % 4}" for n in range(self.items)), ("",) * self.items)
+
+    def write(self) -> None:
+        """All modalities and the class prompts."""
+        for modality in (*self.modalities, PROMPT):
+            rows = Rows(self.classes, self.classes, self.classes, ("",) * 4) if modality == PROMPT else self.rows()
+            y = np.array([self.classes.index(label) for label in rows.labels])
+            values = (self.centres[y] + 0.3 * self.random.normal(size=(len(y), 16))).astype(np.float32)
+            self.store(self.plan(modality, rows), rows, values)
+
+    def store(self, plan: Plan, rows: Rows, values: np.ndarray) -> EmbeddingStore:
+        with plan_store(self.home, plan, rows) as store:
+            for shard in store.missing():
+                store.write(shard, values[plan.rows_of(shard)], {})
+        return store
+
+
+@pytest.fixture
+def toy(home: Home) -> Toy:
+    """An embedded toy data set in a fresh home."""
+    made = Toy(home)
+    made.write()
+    return made

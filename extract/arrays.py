@@ -1,0 +1,84 @@
+"""Files of ready-made vectors: named arrays in an .npz, .parquet or .h5 file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgx.shared.errors import BadManifest
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def read_arrays(path: Path) -> Arrays:
+    """All arrays of a file by name. Nothing in it is executed. BadManifest if it cannot be read."""
+    read = {".npz": _npz, ".parquet": _parquet, ".h5": _h5, ".hdf5": _h5}.get(path.suffix)
+    if read is None:
+        raise BadManifest(f"{path}: ready-made vectors are .npz, .parquet, .h5 or .hdf5 files.")
+    try:
+        return read(path)
+    except BadManifest:
+        raise
+    except Exception as error:  # three libraries, each with its own errors for a broken file
+        raise BadManifest(f"{path}: cannot be read: {error}") from error
+
+
+def texts(arrays: Arrays, key: str, where: str) -> list[str]:
+    """An array of names as text: (item,) of text, bytes or whole numbers."""
+    if key not in arrays:
+        raise BadManifest(f"{where}: no array {key!r}. There are: {', '.join(arrays) or 'none'}.")
+    array = arrays[key]
+    if array.ndim != 1 or array.dtype.kind not in "UTSOiu":
+        raise BadManifest(f"{where}: {key!r} is {array.dtype} of shape {array.shape}, expected one name an item.")
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise BadManifest(f"{where}: {key!r} is not UTF-8: {error}.") from error
+
+
+def matrix(arrays: Arrays, key: str, where: str) -> np.ndarray:
+    """An array of vectors: (item, feature) of numbers."""
+    if key not in arrays:
+        raise BadManifest(f"{where}: no array {key!r}. There are: {', '.join(arrays) or 'none'}.")
+    array = arrays[key]
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
+        raise BadManifest(
+            f"{where}: {key!r} is {array.dtype} of shape {array.shape}, expected (item, feature) numbers."
+        )
+    return array
+
+
+def _npz(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _h5(path: Path) -> Arrays:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {key: node[()] for key, node in file.items() if isinstance(node, h5py.Dataset) and node.shape}
+
+
+def _parquet(path: Path) -> Arrays:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(path)
+    return {name: _column(table.column(name), f"{path}: column {name!r}") for name in table.column_names}
+
+
+def _column(column: Any, where: str) -> np.ndarray:
+    """A column of names, or of lists of one length; a null list is a row of NaN, a null name is ""."""
+    import pyarrow.types as types
+
+    kind = column.type
+    rows = column.to_pylist()
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return np.array(["" if row is None else row for row in rows])
+    widths = {len(row) for row in rows if row is not None}
+    if len(widths) > 1:
+        raise BadManifest(f"{where}: lists of {min(widths)} and of {max(widths)} numbers, expected one width.")
+    empty = [np.nan] * max(widths, default=0)
+    # float64 holds every float32 exactly; the store narrows.
+    return np.array([empty if row is None else row for row in rows], np.float64).reshape(len(rows), len(empty))

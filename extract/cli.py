@@ -1,0 +1,81 @@
+"""`mgx extract`: media in, vectors out."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from mgx.shared.errors import WorkFailed
+from mgx.shared.home import Home
+from mgx.shared.progress import progress, say
+
+EXAMPLES = """
+\b
+Examples:
+  mgx extract --dataset homeobjects --perceptor litebind
+  mgx extract --dataset my/dataset.toml --perceptor litebind --modality image --dry-run
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--dataset", required=True, metavar="D", help="A data set's name, or the path of its manifest.")
+@click.option("--perceptor", required=True, metavar="P", help="A perceptor's name, or package.module:Name.")
+@click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--replace", is_flag=True, help="Overwrite embeddings that were made from something else.")
+@click.option("--retry-skipped", is_flag=True, help="Try again the items that could not be used.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.pass_obj
+def extract(
+    home: Home,
+    dataset: str,
+    perceptor: str,
+    modalities: tuple[str, ...],
+    device: str,
+    replace: bool,
+    retry_skipped: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Embed the modalities of a data set with a frozen perceptor, once.
+
+    Stopped and started again, it continues where it was. Items that cannot be used are listed and
+    counted; they never shift other rows.
+    """
+    from mgx.extract.dataset import load_items
+    from mgx.extract.job import learner_items, plan_tasks, preview, run_task
+    from mgx.extract.perceptor import PERCEPTORS
+    from mgx.shared.manifest import find_manifest
+
+    opened = PERCEPTORS.get(perceptor)(home, device)
+    manifest = find_manifest(dataset, home)
+    tasks = plan_tasks(manifest, learner_items(load_items(manifest, home)), opened, modalities)
+    if dry_run:
+        _print_plan([preview(task, home) for task in tasks], as_json)
+        return
+    opened.ready()
+    with progress() as bars:
+        outcomes = [run_task(task, opened, home, bars, replace, retry_skipped) for task in tasks]
+    for outcome in outcomes:
+        say(f"{outcome.store}: {outcome.items} items, {outcome.written} of {outcome.shards} shards written now")
+        for item, reason in outcome.skipped.items():
+            say(f"  skipped {item}: {reason}")
+    if as_json:
+        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
+    if skipped := sum(len(outcome.skipped) for outcome in outcomes):
+        again = f"mgx extract --dataset {dataset} --perceptor {perceptor} --retry-skipped"
+        say(f"{skipped} items could not be used. After mending them: {again}")
+    if refused := [line for outcome in outcomes for line in outcome.refused]:
+        raise WorkFailed("\n".join(refused))
+
+
+def _print_plan(rows: list[dict[str, object]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['modality']}: {row['items']} items, {row['to_do']} of {row['shards']} shards to do, "
+            f"{row['bytes']} bytes" + (", replaces another store (--replace)" if row["replaces_another"] else "")
+        )

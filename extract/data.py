@@ -1,0 +1,258 @@
+"""`mgx data`: what data sets there are, what they consist of, whether they are in order, and describing one's own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mgx.shared.errors import BadManifest, BadRequest, MgxError, WorkFailed
+from mgx.shared.files import write_whole
+from mgx.shared.home import Home
+from mgx.shared.manifest import Manifest, find_manifest, known_names
+from mgx.shared.progress import progress, say
+
+LIST_EXAMPLE = """
+\b
+Example:
+  mgx data list --json
+"""
+INFO_EXAMPLE = """
+\b
+Examples:
+  mgx data info homeobjects
+  mgx data info my/dataset.toml --json
+"""
+CHECK_EXAMPLE = """
+\b
+Examples:
+  mgx data check homeobjects --media
+  mgx data check my/folder --json
+"""
+INIT_EXAMPLE = """
+\b
+Examples:
+  mgx data init my/folder            chair/a1/image.png, or image/chair/a1.png
+  mgx data init my/items.csv         id,label,group and a column per modality
+  mgx data init my/vectors.npz       arrays id, label and one per modality
+"""
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def data() -> None:
+    """List, describe, check and describe anew data sets."""
+
+
+@data.command("list", epilog=LIST_EXAMPLE)
+@as_json_option
+@click.pass_obj
+def list_command(home: Home, as_json: bool) -> None:
+    """The data sets that ship with mgx and those of the home directory."""
+    rows = [_row(name, home) for name in known_names(home)]
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ["name", "where", "items", "modalities", "title"]
+    _print_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
+
+
+@data.command(epilog=INFO_EXAMPLE)
+@click.argument("name")
+@as_json_option
+@click.pass_obj
+def info(home: Home, name: str, as_json: bool) -> None:
+    """What the manifest of NAME says: sources, licence, modalities, classes, and where its files go."""
+    manifest = find_manifest(name, home)
+    facts = manifest.model_dump(mode="json", by_alias=True) | _state(manifest)
+    if as_json:
+        _print_json(facts)
+        return
+    _print_pairs(_facts(manifest) | {"where": facts["where"], "its files go to": facts["root"]})
+    for line in _source_lines(manifest):
+        click.echo(line)
+    rows = [[n, m.kind, _place(manifest, n), str(m.views), m.unit] for n, m in manifest.modalities.items()]
+    _print_table(["modality", "kind", "found at", "views", "unit"], rows)
+    for note in (*(s.note for s in manifest.source if s.note), *manifest.notes):
+        click.echo(f"- {note}")
+
+
+@data.command(epilog=CHECK_EXAMPLE)
+@click.argument("name", metavar="NAME|PATH")
+@click.option("--media", is_flag=True, help="Also open every file and list those that cannot be used.")
+@as_json_option
+@click.pass_obj
+def check(home: Home, name: str, media: bool, as_json: bool) -> None:
+    """Compare a data set on disk with its manifest: counts, labels, missing and unexpected files.
+
+    Exit code 0: in order. 1: some media cannot be used. 2: the description does not fit the data.
+    """
+    from mgx.extract.dataset import find_items
+    from mgx.extract.survey import count, unusable
+
+    manifest = find_manifest(name, home)
+    found = find_items(manifest, home)
+    result = count(manifest, found)
+    if media:
+        with progress() as bars:
+            decoded, broken = unusable(manifest, found.items, bars)
+        result = replace(result, decoded=decoded, unusable=broken)
+    if as_json:
+        _print_json(asdict(result))
+    else:
+        _print_survey(asdict(result))
+    if result.differences:
+        raise BadManifest(f"{manifest.name}: the data is not what its manifest expects: {result.differences[0]}")
+    if result.unusable:
+        raise WorkFailed(f"{manifest.name}: {len(result.unusable)} files or texts cannot be used.")
+
+
+@data.command(epilog=INIT_EXAMPLE)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="The data set's name.  [default: the folder's]")
+@click.option("--depth-unit", type=click.Choice(["mm", "m"]), help="What a depth pixel means.")
+@click.option("--pattern", help="Order of a folder tree, e.g. '{label}/{modality}/{id}.{ext}'.")
+@click.option("--force", is_flag=True, help="Overwrite an existing dataset.toml.")
+@click.option("--dry-run", is_flag=True, help="Print the manifest instead of writing it.")
+@click.pass_obj
+def init(
+    home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, force: bool, dry_run: bool
+) -> None:
+    """Write the manifest (dataset.toml) of your own data at PATH, with measured counts."""
+    from mgx.extract.describe import describe
+
+    description = describe(path, home, name, depth_unit or "", pattern)
+    at, manifest = description.at, description.manifest
+    if description.left_out:
+        say(f"left out, as they look like no modality: {', '.join(description.left_out)}")
+    if vague := [n for n, m in manifest.modalities.items() if m.kind == "depth" and not m.unit]:
+        say(f"the unit of {vague[0]!r} is not known: use --depth-unit, or fill in modalities.{vague[0]}.unit.")
+    if dry_run:
+        click.echo(description.toml, nl=False)
+        return
+    if at.exists() and not force:
+        raise BadRequest(f"{at} exists. Overwrite it with --force.")
+    write_whole(at, description.toml)
+    say(
+        f"wrote {at}: {manifest.expect.items} items, {len(manifest.label.classes)} classes, "
+        f"{', '.join(manifest.modalities)}. Next: mgx data check {at}"
+    )
+
+
+def _row(name: str, home: Home) -> dict[str, Any]:
+    """One line of the list; a manifest that cannot be read has its error in place of a title."""
+    try:
+        manifest = find_manifest(name, home)
+    except MgxError as error:
+        state = {"where": "broken manifest", "root": str(home.datasets / name)}
+        return {"name": name, "title": str(error), "items": None, "modalities": [], **state}
+    counts = {"items": manifest.expect.items, "modalities": list(manifest.modalities)}
+    return {"name": name, "title": manifest.dataset.title, **counts, **_state(manifest)}
+
+
+def _state(manifest: Manifest) -> dict[str, str]:
+    from mgx.extract.dataset import is_on_disk
+
+    if is_on_disk(manifest):
+        where = "on disk"
+    elif any(source.kind == "package" for source in manifest.source):
+        where = "inside mgx"  # unpacked on first use
+    else:
+        where = "not there"
+    return {"where": where, "root": str(manifest.root)}
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    about, classes = manifest.dataset, manifest.label.classes
+    licence = " ".join(filter(None, (about.licence.id, about.licence.url, about.licence.note)))
+    facts = {
+        "name": f"{about.name}, version {about.version}",
+        "title": about.title,
+        "homepage": about.homepage,
+        "citation": about.citation,
+        "licence": licence,
+        "items": _cell(manifest.expect.items),
+        "classes": f"{len(classes)}: {'; '.join(classes[:30])}" + ("; ..." if len(classes) > 30 else ""),
+        "steps of a run": str(manifest.protocol.steps),
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def _source_lines(manifest: Manifest) -> Iterator[str]:
+    """Every source and file in full, to be copied: a table would cut them."""
+    for source in manifest.source:
+        origin = filter(None, (source.kind, source.repo, source.revision, source.url, _bytes(source.size)))
+        yield f"source {source.id}: {' '.join(origin)}"
+        for file in source.file:
+            sha256 = f"sha256 {file.sha256}" if file.sha256 else ""
+            yield "  " + "  ".join(filter(None, (file.path, _bytes(file.size), sha256, file.note)))
+
+
+def _bytes(size: int | None) -> str:
+    return "" if size is None else f"{size:,} bytes"
+
+
+def _place(manifest: Manifest, name: str) -> str:
+    """Where one modality of an item is found, as the manifest writes it."""
+    settings = manifest.modalities[name]
+    if manifest.items.reader == "tree":
+        return manifest.items.pattern.replace("{modality}", name)
+    if settings.path is not None:
+        return settings.path
+    what = "array" if manifest.items.reader == "vectors" else "column"
+    return f"{what} {settings.column or name!r} of {manifest.items.path}"
+
+
+def _print_survey(result: dict[str, Any]) -> None:
+    pairs = {"data set": result["dataset"], "folder": result["root"], "groups": str(result["groups"])}
+    pairs["items"] = f"{result['items']} (expected {_cell(result['expected_items'])})"
+    if result["parts"]:
+        pairs["parts"] = ", ".join(f"{part} {n}" for part, n in result["parts"].items())
+    if result["decoded"] is not None:
+        pairs["media opened"] = f"{result['decoded']}, of them unusable: {len(result['unusable'])}"
+    _print_pairs(pairs)
+    rows = [
+        [name, str(m["found"]), _cell(m["expected"]), str(m["missing"]), ", ".join(m["examples"])]
+        for name, m in result["modalities"].items()
+    ]
+    _print_table(["modality", "found", "expected", "missing", "for instance"], rows)
+    _print_table(["class", "items"], [[name, str(n)] for name, n in result["classes"].items()])
+    for problem in result["unusable"]:
+        click.echo(f"unusable: {problem['item']} {problem['modality']}: {problem['reason']}")
+    for name in result["unexpected_files"]:
+        click.echo(f"belongs to no item: {name}")
+    for kind, lines in (("note", result["notes"]), ("differs", result["differences"])):
+        for line in lines:
+            click.echo(f"{kind}: {line}")
+
+
+def _cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "-" if value is None else str(value)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Names come from the user's data: what looks like rich's markup is not meant as such.
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _print_pairs(pairs: dict[str, str]) -> None:
+    width = max(map(len, pairs)) + 2
+    for key, value in pairs.items():
+        click.echo(f"{key:<{width}}{value}")

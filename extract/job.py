@@ -1,0 +1,211 @@
+"""The extraction job: every item of a data set through a perceptor, into one store per modality.
+
+The unit of work is a shard: its items are prepared, encoded, averaged over their views and committed.
+Stopped at any moment and started again, the job does only the shards that have no commit record.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgx.extract.perceptor import Perceptor
+from mgx.shared.errors import BadEmbedding, BadItem, BadManifest, BadRequest
+from mgx.shared.home import Home
+from mgx.shared.item import Item, Source, Text
+from mgx.shared.manifest import Manifest, Modality
+from mgx.shared.progress import Progress
+from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, open_store, plan_store, rows_digest, store_folder
+
+BATCH = 32  # views encoded at once
+
+
+@dataclass(frozen=True)
+class Task:
+    """One store to fill: a modality of a data set, or the class prompts."""
+
+    plan: Plan
+    rows: Rows
+    items: tuple[Item, ...]
+    modality: str  # what the perceptor is asked to encode; "text" for the class prompts
+    settings: Modality
+    root: Path  # of the data set
+
+
+@dataclass
+class Outcome:
+    """What became of one store."""
+
+    store: str
+    items: int
+    shards: int
+    written: int
+    skipped: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+def learner_items(items: Sequence[Item]) -> list[Item]:
+    """Items that a learner may see: not those that a perceptor's heads were bound on."""
+    kept = [item for item in items if item.part != "align"]
+    if not kept:
+        raise BadManifest("every item is in part 'align': nothing is left to learn or test on.")
+    return kept
+
+
+def wanted_modalities(manifest: Manifest, perceptor: Perceptor, asked: Sequence[str]) -> list[str]:
+    """The modalities that both know, in the manifest's order; those asked for must be among them."""
+    both = [m for m in manifest.modalities if m in perceptor.modalities or perceptor.name == "vectors"]
+    if strange := [m for m in asked if m not in both]:
+        raise BadRequest(
+            f"perceptor {perceptor.name!r} and data set {manifest.name!r} do not share the modality "
+            f"{strange[0]!r}. They share: {', '.join(both) or 'none'}."
+        )
+    if not both:
+        raise BadRequest(
+            f"perceptor {perceptor.name!r} embeds {', '.join(perceptor.modalities)}; "
+            f"data set {manifest.name!r} has {', '.join(manifest.modalities)}: none in common."
+        )
+    return [m for m in both if not asked or m in asked]
+
+
+def plan_tasks(manifest: Manifest, items: Sequence[Item], perceptor: Perceptor, asked: Sequence[str]) -> list[Task]:
+    """One task per modality that any item has, and one for the class prompts if the perceptor reads text."""
+    tasks = []
+    for modality in wanted_modalities(manifest, perceptor, asked):
+        having = tuple(item for item in items if modality in item.media)
+        if not having:
+            raise BadManifest(f"{manifest.name}: no item has the modality {modality!r}.")
+        tasks.append(_task(manifest, perceptor, modality, modality, having, manifest.modalities[modality]))
+    if not asked and (prompts := _prompts(manifest, perceptor)):
+        modality = "text" if "text" in perceptor.modalities else PROMPT
+        classes = tuple(Item(c, c, c, "", {modality: (source,)}) for c, source in prompts.items())
+        tasks.append(_task(manifest, perceptor, PROMPT, modality, classes, Modality(kind="text", column=PROMPT)))
+    return tasks
+
+
+def _prompts(manifest: Manifest, perceptor: Perceptor) -> Mapping[str, Source]:
+    """What stands for each class: a sentence, where the perceptor reads text; or vectors that it brings itself."""
+    if "text" in perceptor.modalities:
+        return {c: Text(p) for c, p in zip(manifest.label.classes, manifest.label.prompts(), strict=True)}
+    bring = getattr(perceptor, "prompt_sources", None)
+    return bring(manifest) if bring else {}
+
+
+def _task(
+    manifest: Manifest, perceptor: Perceptor, name: str, modality: str, items: tuple[Item, ...], settings: Modality
+) -> Task:
+    rows = Rows(*zip(*((i.id, i.label, i.group, i.part) for i in items), strict=True))
+    width_of = getattr(perceptor, "width_of", None)  # ready-made vectors bring their own width
+    recipe = {**perceptor.recipe(modality, settings), "views": settings.views, "views_combined_by": "mean"}
+    plan = Plan(
+        dataset=manifest.name,
+        manifest=manifest.digest,
+        perceptor=perceptor.name,
+        fingerprint=perceptor.fingerprint(),
+        modality=name,
+        recipe=recipe,
+        classes=manifest.label.classes,
+        items=len(items),
+        features=width_of(items[0].media[modality][0]) if width_of else perceptor.width,
+        rows_digest=rows_digest(rows),
+        about=_about(manifest),
+    )
+    return Task(plan, rows, items, modality, settings, manifest.root)
+
+
+def _about(manifest: Manifest) -> dict[str, Any]:
+    """What the learner has to know of a data set besides its vectors."""
+    return {
+        "modalities": list(manifest.modalities),
+        "label_leaks": [name for name, modality in manifest.modalities.items() if modality.label_leak],
+        "steps": manifest.protocol.steps,
+        "published_name": manifest.dataset.published_name,
+    }
+
+
+def run_task(
+    task: Task, perceptor: Perceptor, home: Home, progress: Progress, replace: bool = False, retry: bool = False
+) -> Outcome:
+    """Write the shards that are missing; with `retry` also those in which items were skipped."""
+    with plan_store(home, task.plan, task.rows, replace) as store:
+        if retry:
+            for commit in store.commits():
+                if commit.skipped:
+                    store.forget(commit.shard)
+        missing = store.missing()
+        outcome = Outcome(str(store), task.plan.items, task.plan.shards, 0)
+        progress.start(f"{task.plan.dataset} {task.plan.modality}", len(missing))
+        for shard in missing:
+            values, skipped = _encode_shard(task, perceptor, store, shard)
+            try:
+                store.write(shard, values, skipped)
+                outcome.written += 1
+            except BadEmbedding as error:
+                outcome.refused.append(str(error))
+            progress.advance()
+        for commit in store.commits():
+            outcome.skipped.update(commit.skipped)
+    return outcome
+
+
+def _encode_shard(
+    task: Task, perceptor: Perceptor, store: EmbeddingStore, shard: int
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The vectors of one shard (item, feature), NaN rows where an item cannot be used, and the reasons."""
+    items = task.items[task.plan.rows_of(shard)]
+    skipped: dict[str, str] = {}
+    sums = np.zeros((len(items), task.plan.features), np.float64)
+    counts = np.zeros(len(items), np.int64)
+    for owners, views in _batches(_prepared(task, perceptor, items, skipped)):
+        np.add.at(sums, owners, perceptor.encode(task.modality, views).astype(np.float64))
+        np.add.at(counts, owners, 1)
+    with np.errstate(invalid="ignore"):
+        values = (sums / np.where(counts, counts, np.nan)[:, None]).astype(np.float32)
+    values[[item.id in skipped for item in items]] = np.nan
+    return values, skipped
+
+
+def _prepared(
+    task: Task, perceptor: Perceptor, items: Sequence[Item], skipped: dict[str, str]
+) -> Iterator[tuple[int, Any]]:
+    """(item's place, prepared view) of every usable view. One bad view makes its item unusable."""
+    for place, item in enumerate(items):
+        try:
+            views = [perceptor.prepare(task.modality, task.settings, source) for source in item.media[task.modality]]
+        except BadItem as error:
+            # Paths as the manifest has them, so that a store is the same wherever the data lies.
+            skipped[item.id] = str(error).replace(f"{task.root}/", "")
+            continue
+        yield from ((place, view) for view in views)
+
+
+def _batches(views: Iterator[tuple[int, Any]]) -> Iterator[tuple[list[int], list[Any]]]:
+    owners: list[int] = []
+    batch: list[Any] = []
+    for owner, view in views:
+        owners.append(owner)
+        batch.append(view)
+        if len(batch) == BATCH:
+            yield owners, batch
+            owners, batch = [], []
+    if batch:
+        yield owners, batch
+
+
+def preview(task: Task, home: Home) -> dict[str, Any]:
+    """What `run_task` would do, for --dry-run."""
+    plan = task.plan
+    folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
+    there = (folder / "plan.json").exists()
+    same = there and open_store(folder).plan.key == plan.key
+    missing = len(EmbeddingStore(folder, plan).missing()) if same else plan.shards
+    return {
+        "modality": plan.modality,
+        "items": plan.items,
+        "shards": plan.shards,
+        "to_do": missing,
+        "bytes": plan.items * plan.features * np.dtype(plan.dtype).itemsize,
+        "replaces_another": there and not same,
+    }

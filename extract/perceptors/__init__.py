@@ -1,0 +1,1 @@
+"""One file a perceptor; the file's name is the perceptor's name on the command line."""

@@ -1,0 +1,110 @@
+"""The reader `table`: a CSV with a row per item, and for each modality a column or a path template.
+
+id,label,group,part,text                      [modalities.image]  path = "image/{id}_{view}.png"
+a1,chair,oak chairs,learn,a wooden chair      [modalities.text]   column = "text"
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Formatter
+
+from mgx.shared.errors import BadManifest
+from mgx.shared.item import Item, Source, Text
+from mgx.shared.manifest import Manifest, Modality, inside
+from mgx.shared.registry import near
+
+NUMBER_FORMAT = re.compile(r"(0?[1-9]?[0-9]d?)?")  # {view:03d}
+
+
+def read(manifest: Manifest) -> Iterator[Item]:
+    """Every row of the table as an item. Whether its files are there is not looked at."""
+    table = manifest.root / manifest.items.path
+    rows = read_rows(table)
+    _, header = next(rows)
+    _check_columns(manifest, header, str(table))
+    items, label = manifest.items, manifest.label
+    for line, row in rows:
+        place = f"{items.path} line {line}"
+        known = row | {"id": row[items.id], "label": row[label.column]}
+        try:
+            media = {name: _sources(settings, known, manifest.root) for name, settings in manifest.modalities.items()}
+        except ValueError as error:
+            raise BadManifest(f"{table} line {line}: {error}.") from error
+        yield Item(
+            id=row[items.id],
+            label=row[label.column],
+            group=row.get(items.group, ""),
+            part=row.get(items.part, ""),
+            media={name: sources for name, sources in media.items() if sources},
+            place=place,
+        )
+
+
+def read_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, row) of a CSV in UTF-8; the first is the header, mapped to itself. BadManifest names the line."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.reader(stream, strict=True)
+            header = next(lines, [])
+            if not any(header):
+                raise BadManifest(f"{table}: empty. Its first line must name the columns: id,label,...")
+            if twice := [name for n, name in enumerate(header) if name in header[:n]]:
+                raise BadManifest(f"{table}: two columns are called {twice[0]!r}.")
+            yield 1, dict(zip(header, header, strict=True))
+            for row in lines:
+                if not row:
+                    continue  # an empty line
+                if len(row) != len(header):
+                    raise BadManifest(
+                        f"{table} line {lines.line_num}: {len(row)} fields, the header has {len(header)}."
+                    )
+                yield lines.line_num, dict(zip(header, row, strict=True))
+    except UnicodeDecodeError as error:
+        raise BadManifest(f"{table}: not UTF-8 ({error}). Save it as CSV UTF-8.") from error
+    except csv.Error as error:
+        raise BadManifest(f"{table} line {lines.line_num}: not valid CSV: {error}.") from error
+
+
+def _check_columns(manifest: Manifest, header: Mapping[str, str], where: str) -> None:
+    """Every column that the manifest names is in the table; `group` and `part` only if it names them itself."""
+    items = manifest.items
+    wanted = {"items.id": items.id, "label.column": manifest.label.column}
+    wanted |= {f"items.{key}": getattr(items, key) for key in ("group", "part") if key in items.model_fields_set}
+    for name, settings in manifest.modalities.items():
+        if settings.column is not None:
+            wanted[f"modalities.{name}.column"] = settings.column
+        if settings.path is not None:
+            _check_template(settings.path, [*header, "id", "label"], f"modalities.{name}.path")
+    for key, column in wanted.items():
+        if column not in header:
+            listing = ", ".join(header)
+            raise BadManifest(
+                f"{where}: no column {column!r} ({key}).{near(column, list(header))} There are: {listing}."
+            )
+
+
+def _check_template(template: str, columns: list[str], key: str) -> None:
+    """A template may name columns and the view, and nothing of Python's: no attributes, indices or conversions."""
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise BadManifest(f"{key}: {template!r} is not a template: {error}.") from error
+    for _, field, form, conversion in pieces:
+        if field is None:
+            continue
+        if field != "view" and (field not in columns or re.search(r"[.\[\]]", field)):
+            raise BadManifest(f"{key}: no column {field!r} for {template!r}.{near(field, [*columns, 'view'])}")
+        if conversion or (form and not (field == "view" and NUMBER_FORMAT.fullmatch(form))):
+            raise BadManifest(f"{key}: {template!r} formats {field!r}; only the view can be, as in {{view:02d}}.")
+
+
+def _sources(settings: Modality, row: Mapping[str, str], root: Path) -> tuple[Source, ...]:
+    """Where one modality of a row lies; () where its cell is empty."""
+    if settings.path is not None:
+        return tuple(root / inside(settings.path.format_map({**row, "view": view})) for view in range(settings.views))
+    cell = row[settings.column or ""]
+    if not cell.strip():
+        return ()
+    return (Text(cell),) if settings.kind == "text" else (root / inside(cell),)

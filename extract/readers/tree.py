@@ -1,0 +1,70 @@
+"""The reader `tree`: folders and file names say what each file is.
+
+pattern = "{label}/{id}/{modality}.{ext}"       chair/a1/image.png
+pattern = "{modality}/{label}/{id}.{ext}"       image/chair/a1.png
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from string import Formatter
+
+from mgx.shared.errors import BadManifest
+from mgx.shared.item import Item
+from mgx.shared.manifest import Manifest
+
+FIELDS = {"label": "[^/]+", "id": "[^/]+", "modality": "[^/]+", "ext": "[^/.]+"}
+
+
+def read(manifest: Manifest) -> Iterator[Item]:
+    """The items of all files that fit the pattern; files of undeclared modalities are passed over."""
+    fits = compile_pattern(manifest.items.pattern)
+    media: dict[tuple[str, str], dict[str, Path]] = {}
+    for path in files_below(manifest.root):
+        relative = path.relative_to(manifest.root).as_posix()
+        found = fits.fullmatch(relative)
+        if not found or found["modality"] not in manifest.modalities:
+            continue
+        files = media.setdefault((found["label"], found["id"]), {})
+        if other := files.get(found["modality"]):
+            raise BadManifest(
+                f"{manifest.root}: item {found['id']!r} has two files for {found['modality']!r}: "
+                f"{other.relative_to(manifest.root)} and {relative}."
+            )
+        files[found["modality"]] = path
+    for (label, name), files in media.items():
+        first = min(files.values()).relative_to(manifest.root).as_posix()
+        sources = {modality: (files[modality],) for modality in manifest.modalities if modality in files}
+        yield Item(f"{label}/{name}" if manifest.items.id == "label/id" else name, label, "", "", sources, first)
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """`{label}/{id}/{modality}.{ext}` -> an expression with those groups. BadManifest if it cannot serve."""
+    expression, names = "", []
+    try:
+        pieces = list(Formatter().parse(pattern))
+    except ValueError as error:
+        raise BadManifest(f"items.pattern: {pattern!r} is not a pattern: {error}.") from error
+    for literal, field, form, conversion in pieces:
+        expression += re.escape(literal)
+        if field is None:
+            continue
+        if field not in FIELDS or field in names or form or conversion:
+            raise BadManifest(f"items.pattern: {pattern!r} must name each of {_listing()} once and nothing else.")
+        names.append(field)
+        expression += f"(?P<{field}>{FIELDS[field]})"
+    if missing := {"label", "id", "modality"} - set(names):
+        raise BadManifest(f"items.pattern: {pattern!r} lacks {{{min(missing)}}}. It can name {_listing()}.")
+    return re.compile(expression)
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Every file under a folder in order of name; linked folders are not entered, hidden names passed over."""
+    for folder, folders, files in os.walk(root, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _listing() -> str:
+    return ", ".join(f"{{{name}}}" for name in FIELDS)

@@ -1,0 +1,352 @@
+"""`mgx data`: what it prints, how it ends, and that a manifest it writes describes the data it was given."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+
+from mgx.extract.dataset import load_items
+from mgx.extract.describe import quote
+from mgx.extract.layout import kind_of, slug
+from mgx.shared.cli import run
+from mgx.shared.home import Home, find_home
+from mgx.shared.manifest import Manifest, find_manifest
+
+HOSTILE = ['say "hi"', "two\nlines", "tab\tand \\ back", "Ünïcode 🪑", "[red]", "del\x7f", "'''", "a = 1 # no"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return find_home(tmp_path / "home")
+
+
+class Mgx:
+    """`mgx --home HOME ...` and what it printed."""
+
+    def __init__(self, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+        self._home, self._capsys = home, capsys
+        self.out = self.err = ""
+
+    def __call__(self, *args: str) -> int:
+        code = run(["--home", str(self._home.root), *args])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mgx:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Mgx(home, capsys)
+
+
+def files(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def tree(root: Path) -> Path:
+    files(root, "cat/a/image.png", "cat/a/depth.png", "cat/a/audio.wav", "dog/b/image.jpg", "dog/c/audio.wav")
+    return root
+
+
+def measured(path: Path, home: Home) -> tuple[Manifest, list[str]]:
+    """A written manifest and the ids that are found with it."""
+    manifest = find_manifest(str(path), home)
+    return manifest, [item.id for item in load_items(manifest, home)]
+
+
+# ---- list, info
+
+
+def test_list_names_shipped_and_own_data_sets(mgx: Mgx, home: Home) -> None:
+    assert mgx("data", "init", str(tree(home.datasets / "mine"))) == 0
+    files(home.datasets, "broken/dataset.toml")
+    assert mgx("data", "list", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(mgx.out)}
+    assert rows["nyudv2"]["where"] == "not there" and rows["nyudv2"]["items"] == 47584
+    assert rows["homeobjects"]["where"] == "inside mgx"
+    assert rows["mine"]["where"] == "on disk" and rows["mine"]["modalities"] == ["audio", "depth", "image"]
+    assert rows["broken"]["where"] == "broken manifest" and "not valid TOML" in rows["broken"]["title"]
+    assert mgx("data", "list") == 0
+    assert "nyudv2" in mgx.out and "47584" in mgx.out
+
+
+def test_info_says_where_everything_is(mgx: Mgx, home: Home) -> None:
+    assert mgx("data", "info", "nyudv2") == 0
+    for part in (
+        "NYU Depth v2",
+        "source hf: hf sayakpaul/nyu_depth_v2 50579a0 35,151,124,480 bytes",
+        "data/train-000011.tar  1,098,700,800 bytes  sha256 4ef8723b66e1c09010f8c5305b5c7b9c526d455cd943aeac",
+        "http://datasets.lids.mit.edu/fastdepth/data/nyudepthv2.tar.gz",
+        str(home.datasets / "nyudv2"),
+        "train/{id}/depth.png",
+        "23: basement; bathroom",
+        "not there",
+    ):
+        assert part in mgx.out
+    assert mgx("data", "info", "nyudv2", "--json") == 0
+    facts = json.loads(mgx.out)
+    assert (facts["schema"], facts["root"]) == (1, str(home.datasets / "nyudv2"))
+    assert facts["expect"]["class_counts"]["bedroom"] == 10633
+
+
+def test_what_is_not_there_ends_with_one_line(mgx: Mgx) -> None:
+    for args in (("check", "nyudv2"), ("check", "nyudv3"), ("info", "nyudv3"), ("init", "no/where")):
+        assert mgx("data", *args) == 2
+        assert (len(mgx.err.splitlines()) == 1 and mgx.err.startswith("mgx: no")) or "not on disk" in mgx.err
+        assert mgx.out == ""
+
+
+@pytest.mark.parametrize("command", ["list", "info", "check", "init"])
+def test_every_command_has_an_example(mgx: Mgx, command: str) -> None:
+    assert mgx("data", command, "--help") == 0
+    assert f"  mgx data {command}" in mgx.out
+
+
+# ---- check
+
+
+def test_check_counts_and_ends_well(mgx: Mgx, tmp_path: Path) -> None:
+    root = tree(tmp_path / "mine")
+    assert mgx("data", "init", str(root), "--depth-unit", "mm") == 0
+    files(root, "stray/file.png", "cat/a/other.bin")
+    assert mgx("data", "check", str(root), "--json") == 0
+    result = json.loads(mgx.out)
+    assert (result["items"], result["classes"], result["differences"]) == (3, {"cat": 1, "dog": 2}, [])
+    assert result["modalities"]["image"] == {"found": 2, "missing": 1, "expected": 2, "examples": ["c"]}
+    assert result["unexpected_files"] == ["cat/a/other.bin", "stray/file.png"]
+    assert mgx("data", "check", str(root / "dataset.toml")) == 0
+    assert "belongs to no item: stray/file.png" in mgx.out
+
+
+def test_check_ends_with_2_if_the_description_is_wrong(mgx: Mgx, tmp_path: Path) -> None:
+    root = tree(tmp_path / "mine")
+    assert mgx("data", "init", str(root)) == 0
+    (root / "dog/c/audio.wav").unlink()
+    assert mgx("data", "check", str(root), "--json") == 2
+    assert json.loads(mgx.out)["differences"][0] == "expect.items: expected 3, found 2 (tolerance 0)."
+    assert "mine: the data is not what its manifest expects: expect.items" in mgx.err
+    assert mgx("extract", "--dataset", str(root), "--perceptor", "vectors") == 2
+    assert "expect.items: expected 3, found 2" in mgx.err
+
+
+def test_check_opens_media_and_ends_with_1(mgx: Mgx, tmp_path: Path) -> None:
+    import soundfile
+    from PIL import Image
+
+    root = tree(tmp_path / "mine")
+    Image.new("RGB", (8, 8)).save(root / "cat/a/image.png")
+    Image.fromarray(np.full((8, 8), 1500, np.uint16)).save(root / "cat/a/depth.png")
+    soundfile.write(root / "cat/a/audio.wav", np.linspace(-0.5, 0.5, 16_000), 16_000)
+    assert mgx("data", "init", str(root), "--depth-unit", "mm") == 0
+    assert mgx("data", "check", str(root), "--media", "--json") == 1
+    result = json.loads(mgx.out)
+    assert result["decoded"] == 5
+    assert [(broken["item"], broken["modality"]) for broken in result["unusable"]] == [("b", "image"), ("c", "audio")]
+    assert str(root / "dog/b/image.jpg") in result["unusable"][0]["reason"]
+    assert "mine: 2 files or texts cannot be used." in mgx.err
+    assert mgx("data", "check", str(root), "--media") == 1
+    assert f"unusable: c audio: {root / 'dog/c/audio.wav'}" in mgx.out
+
+
+def test_check_cannot_open_depth_of_an_unknown_unit(mgx: Mgx, tmp_path: Path) -> None:
+    root = tree(tmp_path / "mine")
+    assert mgx("data", "init", str(root)) == 0
+    assert mgx("data", "check", str(root)) == 0
+    assert "note: modalities.depth: its unit is not given" in mgx.out
+    assert mgx("data", "check", str(root), "--media") == 2
+    assert "unit" in mgx.err
+
+
+# ---- init
+
+
+def test_init_describes_a_tree(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tree(tmp_path / "My pets!")
+    assert mgx("data", "init", str(root)) == 0
+    assert "3 items, 2 classes, audio, depth, image. Next: mgx data check" in mgx.err
+    assert "the unit of 'depth' is not known: use --depth-unit" in mgx.err
+    manifest, ids = measured(root, home)
+    assert (manifest.name, ids) == ("my_pets", ["a", "b", "c"])
+    assert {name: m.kind for name, m in manifest.modalities.items()} == {
+        "audio": "audio",
+        "depth": "depth",
+        "image": "image",
+    }
+    assert manifest.expect.per_modality == {"audio": 2, "depth": 1, "image": 2}
+    assert manifest.expect.class_counts == {"cat": 1, "dog": 2}
+
+
+def test_init_describes_a_tree_by_modality_with_repeated_ids(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tmp_path / "pets"
+    files(root, "rgb/cat/1.png", "rgb/dog/1.png", "speech/cat/1.ogg", "text/dog/1.txt")
+    assert mgx("data", "init", str(root)) == 0
+    manifest, ids = measured(root, home)
+    assert manifest.items.pattern == "{modality}/{label}/{id}.{ext}"
+    assert ids == ["cat/1", "dog/1"]
+    assert {name: m.kind for name, m in manifest.modalities.items()} == {
+        "rgb": "image",
+        "speech": "audio",
+        "text": "text",
+    }
+
+
+def test_init_takes_a_pattern(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    files(tmp_path / "pets", "cat/rgb/1.png", "dog/rgb/2.png")
+    assert mgx("data", "init", str(tmp_path / "pets"), "--pattern", "{label}/{modality}/{id}.{ext}") == 0
+    assert measured(tmp_path / "pets", home)[1] == ["1", "2"]
+
+
+def test_init_describes_a_table(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tmp_path / "pets"
+    files(root, "p/a.png", "p/b.png", "d/a.png")
+    rows = [
+        "id,label,group,Photo,depth map,caption,weight,empty",
+        "a,cat,g,p/a.png,d/a.png,a small cat,3.5,",
+        'b,dog,g,p/b.png,d/gone.png,"a dog, big",12,',
+    ]
+    (root / "items.csv").write_text("\n".join(rows))
+    assert mgx("data", "init", str(root / "items.csv"), "--depth-unit", "m", "--name", "Zoo 7") == 0
+    assert "left out, as they look like no modality: weight, empty" in mgx.err
+    manifest, ids = measured(root, home)
+    assert (manifest.name, ids) == ("zoo_7", ["a", "b"])
+    assert {n: (m.kind, m.column) for n, m in manifest.modalities.items()} == {
+        "photo": ("image", "Photo"),
+        "depth_map": ("depth", "depth map"),
+        "caption": ("text", "caption"),
+    }
+    assert manifest.modalities["depth_map"].unit == "m"
+    assert manifest.expect.per_modality == {"photo": 2, "depth_map": 1, "caption": 2}
+    (root / "dataset.toml").unlink()
+    assert mgx("data", "init", str(root)) == 0  # the folder of an items.csv serves as well
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".h5"])
+def test_init_describes_vectors(mgx: Mgx, tmp_path: Path, home: Home, suffix: str) -> None:
+    import h5py
+
+    path = tmp_path / "pets" / f"all{suffix}"
+    path.parent.mkdir()
+    ids, labels = ["a", "b", "c"], ["cat", "dog", "dog"]
+    image = np.array([[1, 2], [3, 4], [np.nan, np.nan]], np.float32)
+    if suffix == ".npz":
+        np.savez(path, id=ids, label=labels, image=image, **{"Lidar 3D": np.ones((3, 4))})
+    elif suffix == ".parquet":
+        columns = {"id": ids, "label": labels, "image": image.tolist(), "Lidar 3D": np.ones((3, 4)).tolist()}
+        parquet.write_table(pyarrow.table(columns), path)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, value in {"id": ids, "label": labels, "image": image, "Lidar 3D": np.ones((3, 4))}.items():
+                file[key] = value
+    assert mgx("data", "init", str(path)) == 0
+    manifest, found = measured(path.parent, home)
+    assert found == ids and manifest.expect.per_modality == {"image": 2, "lidar_3d": 3}
+    assert manifest.modalities["lidar_3d"].column == "Lidar 3D"
+    assert mgx("extract", "--dataset", str(path.parent), "--perceptor", "vectors", "--dry-run", "--json") == 0
+    plans = {plan["modality"]: plan for plan in json.loads(mgx.out)}
+    assert (plans["image"]["items"], plans["lidar_3d"]["bytes"]) == (2, 3 * 4 * 4)
+
+
+def test_ready_made_vectors_reach_the_store_unchanged(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    from mgx.shared.store import stores
+
+    path = tmp_path / "pets" / "all.npz"
+    path.parent.mkdir()
+    image = np.arange(48, dtype=np.float32).reshape(24, 2) + 1
+    image[2], image[3] = np.nan, 0
+    ids = [f"{23 - n:02d}" for n in range(24)]
+    np.savez(path, id=ids, label=["cat", "dog"] * 12, image=image)
+    assert mgx("data", "init", str(path)) == 0
+    assert mgx("extract", "--dataset", str(path.parent / "dataset.toml"), "--perceptor", "vectors") == 0
+    assert "skipped 20: row 3 of 'image' in" in mgx.err
+    (store,) = stores(home)
+    vectors = store.read()
+    assert vectors.rows.ids == tuple(sorted(set(ids) - {"20", "21"}))
+    np.testing.assert_array_equal(vectors.values, np.delete(image, [2, 3], 0)[::-1])
+
+
+def test_init_writes_hostile_names_as_they_are(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    import csv
+
+    root = tmp_path / "pets"
+    root.mkdir()
+    with (root / "items.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = [[f"i{n}", label, "words"] for n, label in enumerate(HOSTILE)]
+        csv.writer(stream).writerows([["id", "label", 'the "text"'], *rows])
+    assert mgx("data", "init", str(root)) == 0
+    manifest, ids = measured(root, home)
+    assert sorted(manifest.label.classes) == sorted(HOSTILE) and len(ids) == len(HOSTILE)
+    assert manifest.expect.class_counts == dict.fromkeys(HOSTILE, 1)
+    assert mgx("data", "check", str(root)) == 0
+    assert "[red]" in mgx.out  # no markup of rich's
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_quote_gives_a_toml_string(text: str) -> None:
+    import tomllib
+
+    assert tomllib.loads(f"x = {quote(text)}\n{quote(text)} = 1") == {"x": text, text: 1}
+
+
+def test_init_overwrites_only_when_told(mgx: Mgx, tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets")
+    (root / "dataset.toml").write_text("mine")
+    assert mgx("data", "init", str(root)) == 2
+    assert f"{root / 'dataset.toml'} exists. Overwrite it with --force." in mgx.err
+    assert mgx("data", "init", str(root), "--dry-run") == 0
+    assert mgx.out.startswith("# Written by `mgx data init`") and (root / "dataset.toml").read_text() == "mine"
+    printed = mgx.out
+    assert mgx("data", "init", str(root), "--force") == 0
+    assert (root / "dataset.toml").read_text() == printed
+    assert sorted(path.name for path in root.iterdir()) == ["cat", "dataset.toml", "dog"]
+
+
+def test_init_says_what_it_would_understand(mgx: Mgx, tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    files(root, "a.png", "b.png", "c.txt")
+    (root / "x.csv").write_text("name,label\na,cat\n")
+    (root / "only.csv").write_text("id,label,text\na,cat,x\nb,cat,y\n")
+    (root / "numbers.csv").write_text("id,label,size\na,cat,1\nb,dog,2\n")
+    (root / "twice.csv").write_text("id,label,text,Text\na,cat,x,x\nb,dog,y,y\n")
+    (root / "twins.csv").write_text("id,label,text\na,cat,x\na,dog,y\n")
+    for path, expected in (
+        (root, "expected files like label/id/modality.ext (chair/a1/image.png)"),
+        (root / "a.png", "give a folder, a .csv, or vectors as .npz"),
+        (root / "x.csv", "x.csv: no column 'id'. There are: name, label."),
+        (root / "only.csv", "found 1 classes in 2 items; two are the least."),
+        (root / "numbers.csv", "numbers.csv: nothing in it looks like a modality"),
+        (root / "twice.csv", "twice.csv: column 'Text' gives no modality name of its own. Rename it."),
+        (root / "twins.csv", "twins.csv line 3: id 'a' is already that of twins.csv line 2."),
+    ):
+        assert mgx("data", "init", str(path)) == 2
+        assert expected in mgx.err
+    files(tmp_path / "upper", "cat/a/RGB.png", "dog/b/RGB.png")
+    assert mgx("data", "init", str(tmp_path / "upper")) == 2
+    assert "modality 'RGB' must be called 'rgb': rename its files." in mgx.err
+    assert not list(tmp_path.rglob("dataset.toml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "suffixes", "kind"),
+    [
+        ("rgb", [".png", ".JPG"], "image"),
+        ("depth_map", [".png"], "depth"),
+        ("thermal", [".tif"], "thermal"),
+        ("depth", [".wav"], "audio"),
+        ("speech", [".flac", ".ogg"], "audio"),
+        ("words", [".txt"], "text"),
+        ("clip", [".mp4"], "video"),
+        ("mixed", [".png", ".wav"], "other"),
+        ("cloud", [".ply"], "other"),
+    ],
+)
+def test_kinds_are_guessed_by_name_and_ending(name: str, suffixes: list[str], kind: str) -> None:
+    assert kind_of(name, suffixes) == kind
+
+
+def test_slugs_are_names() -> None:
+    assert [slug(text) for text in ("My Data!", "__x__", "Über", "a-b.c")] == ["my_data", "x", "ber", "a_b_c"]

@@ -1,0 +1,50 @@
+"""What a baseline is: a prediction for the test rows of one modality, without the learner.
+
+A baseline's file in `learn/baselines/` ends with `BASELINE`. `reads` tells what it was allowed to see:
+`nothing` (training-free), the `train` modalities, or the `test` modality itself (a ceiling).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mgx.learn.features import FeatureSet
+from mgx.learn.split import Split
+from mgx.shared.registry import Registry
+
+
+@dataclass(frozen=True)
+class View:
+    """One question to a baseline: name the class of each test row of the modality `test`."""
+
+    data: FeatureSet
+    split: Split
+    train: tuple[str, ...]
+    test: str
+
+    def rows(self, modality: str, side: Literal["train", "val", "test"]) -> np.ndarray:
+        """Row numbers of one side of the split in one modality, (item,)."""
+        instances = self.data.having(modality, getattr(self.split, side))
+        return np.asarray(self.data.rows[modality][instances])
+
+    def xy(self, modality: str, side: Literal["train", "val", "test"]) -> tuple[np.ndarray, np.ndarray]:
+        """Features (item, feature) and labels (item,) of one side in one modality."""
+        instances = self.data.having(modality, getattr(self.split, side))
+        return self.data.matrix[self.rows(modality, side)], self.data.labels[instances]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """`usable` tells whether the data has what it needs; `redrawn` whether it depends on the trial seed."""
+
+    title: str
+    paper: str
+    reads: Literal["nothing", "train", "test"]
+    redrawn: bool
+    predict: Callable[[View], np.ndarray]  # -> (item,) int64, classes of the test rows
+    usable: Callable[[FeatureSet], bool] = lambda data: True
+
+
+BASELINES = Registry("baseline", "mgx.learn.baselines", "BASELINE", "mgx.baselines")

@@ -1,0 +1,1 @@
+"""One file a baseline: what a learner has to beat, or cannot."""

@@ -1,0 +1,64 @@
+"""Random numbers as functions of (run, step, name): the same alone, in a stack, shuffled or resumed.
+
+A key is one int64 per model. Every draw hashes (key, name, coordinates) with SplitMix64's finaliser
+(Steele, Lea, Flood, 2014, https://doi.org/10.1145/2660193.2660195), in tensor operations, on the
+device, and under `torch.func.vmap`. A draw at given coordinates does not depend on the extent of the
+tensor it stands in, so padding a batch changes nothing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SIDE = 2**20  # largest extent of one axis; three axes fit into an int64
+
+
+def _signed(unsigned: int) -> int:
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
+GOLDEN, FIRST, SECOND = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def key_of(*parts: object) -> int:
+    """A key from anything that has a text: e.g. key_of(run.key)."""
+    name = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little", signed=True)
+
+
+def _shift(z: Tensor, by: int) -> Tensor:
+    """Logical right shift; torch's own copies the sign."""
+    return torch.bitwise_and(z >> by, 2 ** (64 - by) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * FIRST
+    z = (z ^ _shift(z, 27)) * SECOND
+    return z ^ _shift(z, 31)
+
+
+def fold(key: Tensor, value: Tensor | int) -> Tensor:
+    """The key of a branch: of step 17 of a run, of sub-step 2 of a step."""
+    return _mix(key * GOLDEN + value)
+
+
+def _bits(key: Tensor, name: str, shape: Sequence[int]) -> Tensor:
+    """(*shape) int64, every bit random."""
+    if len(shape) > 3 or max(shape, default=0) > SIDE:
+        raise ValueError(f"a draw of shape {tuple(shape)} has more than 3 axes or an axis over {SIDE}")
+    place = torch.zeros((), dtype=torch.int64, device=key.device)
+    for extent in shape:
+        place = place[..., None] * SIDE + torch.arange(extent, device=key.device)
+    return _mix(fold(key, key_of(name)) + (place + 1) * GOLDEN)
+
+
+def uniform(key: Tensor, name: str, shape: Sequence[int]) -> Tensor:
+    """Uniform on [0, 1), (*shape) float32, in steps of 2^-24."""
+    return _shift(_bits(key, name, shape), 40).to(torch.float32) * 2.0**-24
+
+
+def integers(key: Tensor, name: str, shape: Sequence[int], below: Tensor) -> Tensor:
+    """Uniform on 0 .. below-1, (*shape) int64; `below` broadcasts against the shape and is under 2^31."""
+    return (_shift(_bits(key, name, shape), 33) * below) >> 31

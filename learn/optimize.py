@@ -1,0 +1,84 @@
+"""Adam and SGD for a stack: torch's own fused optimizers, one parameter group per model.
+
+Every model has its own rates, its own count of steps and its own turn. The groups are views into the
+stacked parameters, so a step moves the stack in place and reads each weight once.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from mgx.learn.algorithm import SGD, Adam, Params, Rate, setting
+
+Knobs = dict[str, Tensor]  # numeric hyperparameters, (model,)
+Build = Callable[[Mapping[str, Any]], Any]  # one model's knobs -> its Hyper
+
+
+def player_of(name: str, players: Mapping[str, Adam | SGD]) -> str:
+    """The group that a parameter belongs to: the part before the first dot, or "" for all others."""
+    own = name.split(".", 1)[0]
+    return own if own in players else ""
+
+
+class Optimizer:
+    """Moves the parameters of one player of a whole stack, in place."""
+
+    def __init__(self, rule: Adam | SGD, params: Params, knobs: Knobs, build: Build) -> None:
+        self.rule, self.params, self.knobs, self.build = rule, params, knobs, build
+        models = len(next(iter(params.values())))
+        self.views = [{name: p[n] for name, p in params.items()} for n in range(models)]
+        groups = [{"params": list(views.values())} for views in self.views]
+        # The rates are set before the first move; torch only wants them to be numbers.
+        self.torch: torch.optim.Optimizer = (
+            torch.optim.Adam(groups, fused=True)
+            if isinstance(rule, Adam)
+            else torch.optim.SGD(groups, lr=1.0, momentum=0.5, fused=True)
+        )
+        self._constant: set[str] = set()
+
+    def move(self, grads: Params, step: Tensor, turn: Tensor | None) -> None:
+        """One step along the gradients given; where `turn` (model,) is False nothing changes, memory included."""
+        self._set_rates(step)
+        if self.rule.restart is not None:
+            self._restart(step)
+        moves = [True] * len(self.views) if turn is None else turn.tolist()
+        for n, (views, now) in enumerate(zip(self.views, moves, strict=True)):
+            for name, view in views.items():
+                view.grad = grads[name][n] if now and name in grads else None
+        self.torch.step()
+
+    def _set_rates(self, step: Tensor) -> None:
+        """Every group's rates at this step. Those that are no function of the step are set once."""
+        for name, rate in self._rates().items():
+            if name in self._constant:
+                continue
+            for group, value in zip(self.torch.param_groups, self._values(rate, step), strict=True):
+                if name in ("beta1", "beta2"):
+                    place = ("beta1", "beta2").index(name)
+                    group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])
+                else:
+                    group[name] = value
+            if not callable(rate):
+                self._constant.add(name)
+
+    def _rates(self) -> dict[str, Rate]:
+        rule = self.rule
+        rates: dict[str, Rate] = {"lr": rule.lr, "weight_decay": rule.weight_decay}
+        own = {"beta1": rule.beta1, "beta2": rule.beta2} if isinstance(rule, Adam) else {"momentum": rule.momentum}
+        return rates | own
+
+    def _values(self, rate: Rate, step: Tensor) -> list[float]:
+        values: list[float] = vmap(lambda knobs: setting(rate, self.build(knobs), step))(self.knobs).tolist()
+        return values
+
+    def _restart(self, step: Tensor) -> None:
+        """Forget the moments of the models whose rule says so."""
+        assert self.rule.restart is not None
+        rule = self.rule.restart
+        again = vmap(lambda knobs: rule(self.build(knobs), step))(self.knobs).tolist()
+        for views, now in zip(self.views, again, strict=True):
+            for view in views.values() if now else ():
+                self.torch.state.pop(view, None)

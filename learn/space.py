@@ -1,0 +1,110 @@
+"""Where a hyperparameter lives: type, default, range and published name, on one line of its algorithm.
+
+Draws are the published ones, bit for bit (DomainBed's registry, kept by ModalBed): each knob has a
+stream of its own, `RandomState(seed_of(seed_of(hparams_seed, trial_seed), published name))`, so that a
+new knob never moves the others. Hyperparameter seed 0 means the defaults.
+"""
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from mgx.shared.errors import BadRequest
+from mgx.shared.seeds import seed_of
+
+H = TypeVar("H")
+
+
+class Range(Protocol):
+    """A distribution over values."""
+
+    def draw(self, random: np.random.RandomState) -> Any: ...
+
+    def holds(self, value: Any) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Power:
+    """base ** U(low, high); cut down to an integer where `whole`."""
+
+    base: float
+    low: float
+    high: float
+    whole: bool = False
+
+    def draw(self, random: np.random.RandomState) -> float | int:
+        value = self.base ** random.uniform(self.low, self.high)
+        return int(value) if self.whole else float(value)
+
+    def holds(self, value: Any) -> bool:
+        ends = sorted((self.base**self.low, self.base**self.high))
+        return bool((int(ends[0]) if self.whole else ends[0]) <= value <= ends[1])
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """U(low, high)."""
+
+    low: float
+    high: float
+
+    def draw(self, random: np.random.RandomState) -> float:
+        return float(random.uniform(self.low, self.high))
+
+    def holds(self, value: Any) -> bool:
+        return bool(self.low <= value <= self.high)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values, equally likely."""
+
+    options: tuple[Any, ...]
+
+    def draw(self, random: np.random.RandomState) -> Any:
+        return self.options[random.randint(0, len(self.options))]
+
+    def holds(self, value: Any) -> bool:
+        return value in self.options
+
+
+def knob(default: Any, within: Range, *, published: str = "", structural: bool = False, off: Any = None) -> Any:
+    """A field of an algorithm's `Hyper`.
+
+    `published` is its name in the published registry, where that differs. `structural` knobs change
+    shapes or the program (depths, strings): models that differ in one are not stacked. `off` is a
+    value outside the range that turns the knob off (a weight decay of 0).
+    """
+    return field(
+        default=default, metadata={"range": within, "published": published, "structural": structural, "off": off}
+    )
+
+
+def published_name(knob_field: Field[Any]) -> str:
+    return str(knob_field.metadata["published"] or knob_field.name)
+
+
+def draw(hyper: type[H], hparams_seed: int, trial_seed: int) -> H:
+    """The setting of one hyperparameter seed: the defaults for 0, a random draw otherwise."""
+    if hparams_seed == 0:
+        return hyper()
+    seed = seed_of(hparams_seed, trial_seed)
+    values = {}
+    for knob_field in fields(hyper):  # type: ignore[arg-type]
+        random = np.random.RandomState(seed_of(seed, published_name(knob_field)))
+        values[knob_field.name] = knob_field.metadata["range"].draw(random)
+    return hyper(**values)
+
+
+def check(hyper: Any) -> None:
+    """BadRequest if a value lies outside its range (and is not the knob's `off` value)."""
+    for knob_field in fields(hyper):
+        value, within = getattr(hyper, knob_field.name), knob_field.metadata["range"]
+        if value != knob_field.metadata["off"] and not within.holds(value):
+            raise BadRequest(f"hyperparameter {knob_field.name} = {value!r} is outside its range {within}.")
+
+
+def structural(hyper: Any) -> tuple[tuple[str, Any], ...]:
+    """The knobs that keep models from being stacked, with their values."""
+    return tuple((f.name, getattr(hyper, f.name)) for f in fields(hyper) if f.metadata["structural"])

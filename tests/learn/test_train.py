@@ -1,0 +1,199 @@
+"""The trainer: every model of a stack is the one that it would be alone, and that a plain loop makes."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mgx.learn.algorithm import ALGORITHMS, Batch, Shape, risks
+from mgx.learn.features import FeatureSet, feature_sets
+from mgx.learn.keyed import key_of
+from mgx.learn.network import learner, scores
+from mgx.learn.space import draw
+from mgx.learn.train import Model, Stack, is_checkpoint, train
+from mgx.shared.progress import Quiet
+
+NAMES = ALGORITHMS.names()
+
+
+@pytest.fixture
+def data(home, toy) -> FeatureSet:
+    return feature_sets(home)[0]
+
+
+def model(data: FeatureSet, name: str, seed: int, modalities: tuple[str, ...] = ("image", "depth")) -> Model:
+    instances = np.arange(10 * (seed % 3), 100)  # unequal numbers of training rows
+    hyper = replace(draw(ALGORITHMS.get(name).hyper, seed, 0), lr=1e-3)
+    held = {"text/test": data.rows["text"][100:]}
+    return Model(key_of(seed), hyper, tuple(data.rows[m][instances] for m in modalities), held)
+
+
+def step(stack: Stack, steps: int) -> None:
+    with torch.no_grad():
+        for number in range(steps):
+            stack.advance(number)
+
+
+@pytest.mark.parametrize("modalities", [("image", "depth"), ("text",)], ids="+".join)
+@pytest.mark.parametrize("name", NAMES)
+def test_stacked_equals_alone(data, name, modalities):
+    algorithm = ALGORITHMS.get(name)
+    models = [model(data, name, seed, modalities) for seed in range(5)]
+    together = Stack(algorithm, models, data)
+    step(together, 50)
+    pairs = (Stack(algorithm, [models[3], models[1]], data), [3, 1]), (Stack(algorithm, models[4:], data), [4])
+    for stack, places in pairs:
+        step(stack, 50)
+        for n, place in enumerate(places):
+            for name_, value in stack.params.items():
+                torch.testing.assert_close(value[n], together.params[name_][place], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_weights_and_other_seed_other_weights(data, name):
+    algorithm = ALGORITHMS.get(name)
+    made = []
+    for seed in (1, 1, 2):
+        stack = Stack(algorithm, [replace(model(data, name, 1), key=key_of(seed))], data)
+        step(stack, 5)
+        made.append(torch.cat([p.flatten() for p in stack.params.values()]))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learns(data, name):
+    hyper = replace(ALGORITHMS.get(name).hyper(), lr=3e-3)
+    (made,) = train(ALGORITHMS.get(name), [replace(model(data, name, 0), hyper=hyper)], data, 301, Quiet())
+    assert [c.step for c in made.checkpoints] == [0, 300]
+    assert made.checkpoints[-1].scores["text/test"].accuracy > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shuffled_labels_end_at_chance(data, name):
+    shuffled = replace(data, labels=np.random.default_rng(0).permutation(data.labels))
+    models = [replace(model(data, name, seed), key=key_of(seed)) for seed in range(6)]
+    made = train(ALGORITHMS.get(name), models, shuffled, 100, Quiet())
+    mean = np.mean([m.checkpoints[-1].scores["text/test"].balanced_accuracy for m in made])
+    assert abs(mean - 0.25) < 0.2
+
+
+class PlainConcat(nn.Module):
+    """The multi-modal learner as one would write it in a notebook."""
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (modality, item, feature)
+        return self.head(torch.cat([self.body(own) for own in x], dim=-1))
+
+
+def plain(stack: Stack, inputs: int) -> tuple[nn.Sequential, nn.Linear]:
+    """torch's own layers with the weights of the stack's only model."""
+    widths = (16, 8, 4, 8, 16)
+    layers: list[nn.Module] = []
+    for n, (wide, out) in enumerate(pairwise(widths)):
+        layers += [nn.Linear(wide, out), *([nn.ReLU()] if n < 3 else [])]
+    body, head = nn.Sequential(*layers), nn.Linear(inputs, 4)
+    for n, layer in enumerate(m for m in body if isinstance(m, nn.Linear)):
+        layer.weight.data.copy_(stack.params[f"featurizer.{n}.weight"][0])
+        layer.bias.data.copy_(stack.params[f"featurizer.{n}.bias"][0])
+    head.weight.data.copy_(stack.params["classifier.weight"][0])
+    head.bias.data.copy_(stack.params["classifier.bias"][0])
+    return body, head
+
+
+@pytest.mark.parametrize("modalities", [("image", "depth"), ("image", "depth", "text"), ("text",)], ids="+".join)
+def test_erm_is_a_plain_loop(data, modalities):
+    one = model(data, "erm", 1, modalities)
+    stack = Stack(ALGORITHMS.get("erm"), [one], data)
+    body, head = plain(stack, 16)
+    net = nn.Sequential(body, head)
+    optimizer = torch.optim.Adam(net.parameters(), lr=one.hyper.lr, weight_decay=one.hyper.weight_decay)
+    for number in range(60):
+        batch = stack.batch(number)
+        assert batch.x.shape[2] == one.hyper.batch_size
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(batch.x[0].flatten(0, 1)), batch.y[0].flatten()).backward()
+        optimizer.step()
+        with torch.no_grad():
+            stack.advance(number)
+    torch.testing.assert_close(stack.params["classifier.weight"][0], head.weight.data, rtol=1e-4, atol=1e-5)
+    x = stack.matrix[:7]
+    mine = scores({k: v[0] for k, v in stack.params.items()}, None, {}, x)
+    torch.testing.assert_close(mine, net(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("modalities", [("image", "depth"), ("text",)], ids="+".join)
+def test_concat_is_a_plain_loop_over_paired_rows(data, modalities):
+    one = model(data, "concat", 2, modalities)
+    stack = Stack(ALGORITHMS.get("concat"), [one], data)
+    net = PlainConcat(*plain(stack, 16 * len(modalities)))
+    optimizer = torch.optim.Adam(net.parameters(), lr=one.hyper.lr, weight_decay=one.hyper.weight_decay)
+    for number in range(60):
+        batch = stack.batch(number)
+        assert (batch.row[0] == batch.row[0, :1]).all(), "one instance in every modality"
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(batch.x[0]), batch.y[0, 0]).backward()
+        optimizer.step()
+        with torch.no_grad():
+            stack.advance(number)
+    torch.testing.assert_close(stack.params["classifier.weight"][0], net.head.weight.data, rtol=1e-4, atol=1e-5)
+    x, concat = stack.matrix[:7], ALGORITHMS.get("concat")
+    mine = concat.predict({k: v[0] for k, v in stack.params.items()}, one.hyper, {}, x)
+    torch.testing.assert_close(mine, net(x.expand(len(modalities), *x.shape)).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_batches_hold_training_rows_of_the_right_modality(data):
+    stack = Stack(ALGORITHMS.get("erm"), [model(data, "erm", seed) for seed in range(3)], data)
+    for number in range(20):
+        batch = stack.batch(number)
+        for n, own in enumerate(stack.models):
+            for d, rows in enumerate(own.train):
+                allowed = set(stack.instance[torch.as_tensor(rows)].tolist())
+                assert set(batch.row[n, d].tolist()) <= allowed
+    assert batch.w.sum(-1)[0, 0] == stack.models[0].hyper.batch_size
+    assert (batch.row[0, 0] != batch.row[0, 1]).any(), "unpaired modalities draw their own rows"
+
+
+def test_padding_never_counts():
+    y = torch.randint(4, (2, 10))
+    w = (torch.arange(10) < 6).float().expand(2, 10)
+    none = torch.zeros(())
+    batch = Batch(none, y, w, none, none, none, none, none)
+    logits = torch.randn(2, 10, 4)
+    want = [nn.functional.cross_entropy(logits[d, :6], y[d, :6]) for d in range(2)]
+    torch.testing.assert_close(risks(logits, batch), torch.stack(want))
+
+
+def test_a_model_that_diverges_is_named_and_poisons_nobody(data):
+    wild = replace(model(data, "erm", 1), hyper=replace(model(data, "erm", 1).hyper, lr=float("inf")))
+    calm = model(data, "erm", 2)
+    first, second = train(ALGORITHMS.get("erm"), [wild, calm], data, 10, Quiet())
+    assert first.diverged_at == 1
+    assert [c.step for c in first.checkpoints] == [0]
+    assert second.diverged_at is None
+    (alone,) = train(ALGORITHMS.get("erm"), [calm], data, 10, Quiet())
+    assert alone.checkpoints[-1].scores == second.checkpoints[-1].scores
+
+
+def test_initial_weights_are_those_of_a_torch_layer(data):
+    params = learner(torch.tensor(key_of("x")), Shape(64, 10, 2), None)
+    layer = nn.Linear(64, 32)
+    assert params["featurizer.0.weight"].shape == layer.weight.shape
+    for name, bound in (("featurizer.0", 64**-0.5), ("featurizer.1", 32**-0.5), ("classifier", 64**-0.5)):
+        weight = params[f"{name}.weight"]
+        assert weight.abs().max() <= bound
+        assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert {n for n in params if n.startswith("featurizer")} == {
+        f"featurizer.{n}.{kind}" for n in range(4) for kind in ("weight", "bias")
+    }
+
+
+def test_checkpoints_are_the_published_ones():
+    assert [s for s in range(5001) if is_checkpoint(s, 5001)] == [*range(0, 4801, 300), 5000]
+    assert len([s for s in range(10001) if is_checkpoint(s, 10001)]) == 35

@@ -1,0 +1,129 @@
+"""A board: the runs that may stand in one table, because only their algorithm differs.
+
+Data set, perceptor, setting, protocol, budget of steps and the set of modalities are the same for all runs
+of a board; what a run of 100 steps reaches says nothing beside one of 1,501.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mgx.select.inputs import AtHand, other_embeddings, same_seeds, tell, universe
+from mgx.shared.records import Run, RunRecord, Split
+
+Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol
+Key = tuple[Place, int, tuple[str, ...]]  # and steps, modalities
+
+
+@dataclass(frozen=True)
+class Board:
+    """Comparable records, and the runs that were asked for. Baselines go by test modality alone."""
+
+    dataset: str
+    perceptor: str
+    setting: str
+    protocol: str
+    steps: int
+    modalities: tuple[str, ...]
+    algorithms: Mapping[str, tuple[RunRecord, ...]]
+    baselines: Mapping[str, tuple[RunRecord, ...]]
+    asked: Mapping[str, tuple[Run, ...]]  # by algorithm or baseline; the runs of all records are among them
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The modalities that a reported run was asked for, in the board's order."""
+        names = self.algorithms or self.asked
+        tested = {r.test[0] for name in names for r in self.asked[name] if len(r.test) == 1}
+        return tuple(m for m in self.modalities if m in tested)
+
+    @property
+    def records(self) -> list[RunRecord]:
+        return [r for rs in (*self.algorithms.values(), *self.baselines.values()) for r in rs]
+
+    def split(self, name: str) -> Split | None:
+        """What scores on a split such as "depth/test" were taken on."""
+        return next((r.splits[name] for r in self.records if name in r.splits), None)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All boards, and a line for each kind of record that was left out."""
+
+    boards: tuple[Board, ...]
+    left_out: tuple[str, ...]
+    asked: tuple[Run, ...]  # the runs of the sweeps that belong to the embeddings at hand
+
+
+def gather(
+    records: Sequence[RunRecord], asked: Sequence[Run], at_hand: AtHand, order: Mapping[str, Sequence[str]]
+) -> Gathered:
+    """Sort records into boards. `order`: data set -> its modalities as its manifest lists them."""
+    stale = other_embeddings([*(r.run for r in records), *asked], at_hand)
+    fresh = [r for r in records if r.run.key not in stale]
+    clashing = same_seeds(fresh)
+    usable = [r for r in fresh if r.run.key not in clashing]
+    wanted = tuple({r.key: r for r in asked if r.key not in stale}.values())
+    left_out = (*tell(stale, records), *tell(clashing, records))
+    return Gathered(tuple(_boards(usable, wanted, order)), left_out, wanted)
+
+
+def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[str, Sequence[str]]) -> list[Board]:
+    algorithms: defaultdict[Key, list[RunRecord]] = defaultdict(list)
+    baselines: defaultdict[Place, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.kind == "algorithm":
+            algorithms[_key(record.run)].append(record)
+        else:
+            baselines[_place(record.run)].append(record)
+    for place in set(baselines) - {place for place, _, _ in algorithms}:
+        # Baselines before any learner was trained still make a table.
+        algorithms[(place, 0, tuple(sorted({r.run.test[0] for r in baselines[place]})))] = []
+    seen = list(dict.fromkeys(m for r in (*asked, *(r.run for r in records)) for m in (*r.test, *r.train)))
+    return [
+        _board(key, algorithms[key], baselines[key[0]], asked, [*order.get(key[0][0], ()), *seen])
+        for key in sorted(algorithms)
+    ]
+
+
+def _board(
+    key: Key, records: list[RunRecord], baselines: list[RunRecord], asked: Sequence[Run], order: list[str]
+) -> Board:
+    place, steps, modalities = key
+    beside = _nearest([r for r in baselines if universe(r.run) <= set(modalities)])
+    learners, floors = {r.run.algorithm for r in records}, {r.run.algorithm for r in beside}
+    runs = {r.run.key: r.run for r in (*records, *beside)}
+    for run in asked:
+        wanted = run.algorithm in learners and _key(run) == key
+        if wanted or (run.algorithm in floors and _place(run) == place and universe(run) == set(modalities)):
+            runs[run.key] = run
+    return Board(
+        *place,
+        steps,
+        tuple(sorted(modalities, key=order.index)),
+        _by_algorithm(records),
+        _by_algorithm(beside),
+        {name: tuple(r for r in runs.values() if r.algorithm == name) for name in sorted(learners | floors)},
+    )
+
+
+def _nearest(baselines: Sequence[RunRecord]) -> list[RunRecord]:
+    """Of baselines that were asked for several sets of modalities, those with the largest."""
+    found: dict[tuple[str, tuple[str, ...], int], RunRecord] = {}
+    for record in sorted(baselines, key=lambda r: (len(r.run.inputs), r.run.key)):
+        found[(record.run.algorithm, record.run.test, record.run.trial_seed)] = record
+    return list(found.values())
+
+
+def _place(run: Run) -> Place:
+    return run.dataset, run.perceptor, run.setting, run.protocol
+
+
+def _key(run: Run) -> Key:
+    return _place(run), run.steps, tuple(sorted({*run.train, *run.test}))
+
+
+def _by_algorithm(records: Sequence[RunRecord]) -> dict[str, tuple[RunRecord, ...]]:
+    found: defaultdict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        found[record.run.algorithm].append(record)
+    return {name: tuple(found[name]) for name in sorted(found)}

@@ -1,0 +1,125 @@
+"""`mgx select`: run records in, tables out. Seconds, on any laptop."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mgx.shared.home import Home
+
+if TYPE_CHECKING:
+    from mgx.select.overview import Overview
+
+FORMATS = ("terminal", "markdown", "json")
+SHOWN_LINES = 5  # of each kind of complaint; --json holds all of them
+
+HELP = """Choose models by TM, LOO or Oracle and print the tables.
+
+Tables go to standard output; coverage and what was left out go to standard error. Everything that is
+there is shown; --dataset and --perceptor filter and repeat.
+
+\b
+Examples:
+  mgx select --method loo
+  mgx select --dataset homeobjects --report report.html
+  mgx select --format markdown > tables.md
+"""
+
+
+@click.command(help=HELP)
+@click.option("--method", default="all", show_default=True, metavar="tm|loo|oracle|all", help="How to choose models.")
+@click.option("--dataset", multiple=True, metavar="NAME", help="Only this data set.  [repeats]")
+@click.option("--perceptor", multiple=True, metavar="NAME", help="Only this perceptor.  [repeats]")
+@click.option(
+    "--metric",
+    metavar="accuracy|balanced|f1",
+    help="What to choose by and to report.  [default: balanced; accuracy under the published protocol]",
+)
+@click.option(
+    "--format", "face", type=click.Choice(FORMATS), default="terminal", show_default=True, help="What to print."
+)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
+)
+@click.pass_obj
+def select(
+    home: Home,
+    method: str,
+    dataset: tuple[str, ...],
+    perceptor: tuple[str, ...],
+    metric: str | None,
+    face: str,
+    as_json: bool,
+    report: Path | None,
+) -> None:
+    from mgx.select.criteria import find_methods
+    from mgx.select.metrics import find_metric
+    from mgx.select.overview import survey
+
+    methods = tuple(find_methods(method))
+    overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None)
+    _print(overview, "json" if as_json else face)
+    _tell(overview)
+    if report:
+        from mgx.select.report import write_report
+        from mgx.shared.progress import say
+
+        write_report(report, home, overview)
+        say(f"report: {report}")
+
+
+def _print(overview: "Overview", face: str) -> None:
+    """The tables, on standard output."""
+    import sys
+
+    from mgx.select.render import print_notes, to_markdown, to_terminal
+
+    if face == "json":
+        click.echo(plain(overview))
+        return
+    for shown in overview.shown:
+        for table in shown.tables:
+            if face == "markdown":
+                click.echo(to_markdown(table))
+            else:
+                # What holds for every method is said once, below the last table.
+                to_terminal(table, sys.stdout, with_notes=table is shown.tables[-1])
+        if shown.notes:
+            print_notes([f"{shown.board.dataset}: {note}" for note in shown.notes], sys.stdout)
+
+
+def plain(overview: "Overview") -> str:
+    """All of it as JSON."""
+    import json
+    from dataclasses import asdict
+
+    from mgx.select.render import to_json
+
+    notes = {s.board.dataset: list(s.notes) for s in overview.shown}
+    body = {
+        "tables": [{**to_json(t), "dataset_notes": notes[t.dataset]} for s in overview.shown for t in s.tables],
+        "coverage": [{**asdict(c), "missing": c.missing} for c in overview.coverage],
+        "refused": overview.refused,
+        "left_out": overview.left_out,
+        "skipped": overview.skipped,
+    }
+    return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _tell(overview: "Overview") -> None:
+    """Coverage, and what was not used, on standard error."""
+    from mgx.shared.progress import say
+
+    for counted in overview.coverage:
+        say(counted.sentence())
+    for command in dict.fromkeys(c for counted in overview.coverage for c in counted.commands):
+        say(f"missing runs: {command}")
+    for line in (*overview.skipped, *overview.left_out):
+        say(line)
+    if count := len(overview.refused):
+        say(f"{count} line{'s' * (count > 1)} or file{'s' * (count > 1)} could not be read:")
+        for reason in overview.refused[:SHOWN_LINES]:
+            say(f"  {reason}")
+        if count > SHOWN_LINES:
+            say(f"  and {count - SHOWN_LINES} more: mgx select --json")

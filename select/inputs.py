@@ -1,0 +1,106 @@
+"""Which records may go into one mean: those of the same embeddings, and one for each pair of seeds.
+
+A run names the embedding stores that it read by their keys. After an extraction from other media or with
+another perceptor version the keys differ, and the old records stay where they are. The rule:
+
+    one key for each modality              all records are used
+    several, and one is the store's        those of the store at hand are used, the others are left out
+    several, and none is the store's       all of them are left out: nothing tells which is meant
+    the same run, fewer stores listed      left out: it was made before a store was added (class prompts, say)
+    several records with the same seeds    the algorithm is left out: its settings were changed in between
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mgx.shared.records import Run, RunRecord
+from mgx.shared.store import PROMPT
+
+AtHand = Callable[[str, str, str], str | None]  # (dataset, perceptor, modality) -> key of the store, if it is there
+
+
+def other_embeddings(runs: Sequence[Run], at_hand: AtHand) -> dict[str, str]:
+    """Run key -> reason, for the runs that cannot be used because of what they read."""
+    keys: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    for run in runs:
+        for place, key in _read(run):
+            keys[place].add(key)
+    several = {place: at_hand(place[0], place[1], place[3]) for place, found in keys.items() if len(found) > 1}
+    reasons = {}
+    for run in runs:
+        for place, key in _read(run):
+            if place in several and key != several[place]:
+                reasons[run.key] = _why(place, several[place] in keys[place], len(keys[place]))
+                break
+    return reasons
+
+
+def _read(run: Run) -> Iterable[tuple[tuple[str, str, str, str], str]]:
+    return (((run.dataset, run.perceptor, run.setting, m), key) for m, key in sorted(run.inputs.items()))
+
+
+def _why(place: tuple[str, str, str, str], store_decides: bool, kinds: int) -> str:
+    dataset, perceptor, _, modality = place
+    if store_decides:
+        return f"{dataset}/{perceptor}: from other embeddings of {modality} than those at hand"
+    return (
+        f"{dataset}/{perceptor}: from {kinds} different embeddings of {modality}, none of them at hand "
+        f"(mgx extract --dataset {dataset} --perceptor {perceptor} says which are meant)"
+    )
+
+
+def same_seeds(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Run key -> reason, for the records that another one with the same seeds makes useless or doubtful.
+
+    Where two runs with the same seeds have different settings, every record of the algorithm is doubtful.
+    """
+    slots: defaultdict[tuple[Any, ...], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        slots[(*_family(record), record.run.test, record.run.hparams_seed, record.run.trial_seed)].append(record)
+    reasons: dict[str, str] = {}
+    clashes: dict[tuple[Any, ...], str] = {}
+    for own in slots.values():
+        most = max(len(r.run.inputs) for r in own)
+        reasons |= {r.run.key: _earlier(r.run) for r in own if len(r.run.inputs) < most}
+        if len(last := [r.run for r in own if len(r.run.inputs) == most]) > 1:
+            clashes[_family(own[0])] = _differences(last)
+    return reasons | {r.run.key: _doubtful(r.run, clashes[_family(r)]) for r in records if _family(r) in clashes}
+
+
+def _earlier(run: Run) -> str:
+    return f"{run.dataset}/{run.perceptor} {run.algorithm}: made before embeddings were added, and made again since"
+
+
+def _doubtful(run: Run, differences: str) -> str:
+    return (
+        f"{run.dataset}/{run.perceptor} {run.algorithm}: run with the same seeds but different {differences}; "
+        "nothing tells which is meant, move one kind away"
+    )
+
+
+def universe(run: Run) -> frozenset[str]:
+    """The modalities that were there when a run was asked for."""
+    return frozenset({*run.inputs, *run.train, *run.test} - {PROMPT})
+
+
+def _family(record: RunRecord) -> tuple[Any, ...]:
+    """What a mean is taken within. A baseline has no budget of steps."""
+    run = record.run
+    within = (run.steps, tuple(sorted({*run.train, *run.test})))
+    place = (run.dataset, run.perceptor, run.setting, run.protocol, record.kind, run.algorithm)
+    return (*place, *(within if record.kind == "algorithm" else (universe(run), run.test)))
+
+
+def _differences(runs: Sequence[Run]) -> str:
+    """`lr (5e-05, 0.001)`: the settings in which runs differ."""
+    names = sorted({n for r in runs for n in r.hyper})
+    settings = {n: list(dict.fromkeys(str(r.hyper.get(n, "none")) for r in runs)) for n in names}
+    settings |= {n: list(dict.fromkeys(str(getattr(r, n)) for r in runs)) for n in ("steps", "seed", "train")}
+    return ", ".join(f"{name} ({', '.join(values)})" for name, values in settings.items() if len(values) > 1)
+
+
+def tell(reasons: dict[str, str], records: Sequence[RunRecord]) -> list[str]:
+    """One line a reason, with the number of records that it costs."""
+    counts = Counter(reasons[r.run.key] for r in records if r.run.key in reasons)
+    return [f"{reason}, left out: {n} record{'s' * (n > 1)}" for reason, n in sorted(counts.items())]

@@ -1,0 +1,28 @@
+"""The three numbers that a score holds, by the names of the command line."""
+
+from typing import Literal
+
+from mgx.shared.records import Score
+from mgx.shared.registry import unknown
+
+Metric = Literal["accuracy", "balanced", "f1"]
+FIELDS: dict[Metric, str] = {"accuracy": "accuracy", "balanced": "balanced_accuracy", "f1": "macro_f1"}
+TITLES: dict[Metric, str] = {"accuracy": "accuracy", "balanced": "balanced accuracy", "f1": "macro F1"}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric called `name`. UnknownName lists the three."""
+    for metric in FIELDS:
+        if metric == name.lower():
+            return metric
+    raise unknown("metric", name, list(FIELDS))
+
+
+def default_metric(protocol: str) -> Metric:
+    """Balanced accuracy, because classes are skewed; plain accuracy where the published protocol is followed."""
+    return "accuracy" if protocol == "modalbed" else "balanced"
+
+
+def number(score: Score, metric: Metric) -> float:
+    """One of the three, in [0, 1]."""
+    return float(getattr(score, FIELDS[metric]))

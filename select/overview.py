@@ -1,0 +1,131 @@
+"""Everything that `mgx select` shows, gathered from the home directory once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mgx.select.boards import Board, gather
+from mgx.select.coverage import Coverage, coverage
+from mgx.select.criteria import METHODS, Method
+from mgx.select.metrics import Metric
+from mgx.select.table import Table, tabulate
+from mgx.shared.errors import BadManifest, BadRequest, MgxError, NotThere, UnknownName
+from mgx.shared.home import Home
+from mgx.shared.manifest import Manifest, find_manifest
+from mgx.shared.records import Refused, Run, Sweep, read_records, read_sweeps
+from mgx.shared.registry import unknown
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A board with its tables, one for each method, and what its data set's manifest says about it."""
+
+    board: Board
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Tables, coverage, and all that could not be used with the reason."""
+
+    shown: tuple[Shown, ...]
+    coverage: tuple[Coverage, ...]
+    refused: tuple[str, ...]  # lines and files that cannot be read
+    left_out: tuple[str, ...]  # sound records that do not belong here
+    skipped: tuple[str, ...]  # methods that a board is too small for
+
+
+def survey(
+    home: Home,
+    dataset: Sequence[str] = (),
+    perceptor: Sequence[str] = (),
+    methods: Sequence[str] = tuple(METHODS),
+    metric: Metric | None = None,
+) -> Overview:
+    """Read what is there and make the tables. NotThere if there is nothing to read."""
+    refused = Refused()
+    sweeps = read_sweeps(home, refused)
+    everything = _there(home, sweeps)
+    datasets = _matching("data set with run records", dataset, sorted({d for d, _ in everything}))
+    perceptors = _matching("perceptor with run records", perceptor, sorted({p for _, p in everything}))
+    found = read_records(home, datasets, perceptors, refused)
+    asked = [r for s in sweeps for r in s.runs if _fits(r, datasets, perceptors)]
+    if not found:
+        raise _nothing(home, sweeps, refused)
+    manifests = {name: _manifest(home, name, refused) for name in sorted({r.run.dataset for r in found.values()})}
+    order = {name: tuple(m.modalities) for name, m in manifests.items() if m}
+    gathered = gather(list(found.values()), asked, lambda d, p, m: _store_key(home, d, p, m), order)
+    shown, skipped = [], []
+    for board in gathered.boards:
+        small = [m for m in methods if board.algorithms and METHODS[m].least_modalities > len(board.modalities)]
+        skipped += [_too_small(board, METHODS[m]) for m in small]
+        # Without a learner there is nothing to choose, and one table says it all.
+        fitting = [m for m in methods if m not in small] if board.algorithms else methods[:1]
+        shown.append(_show(board, fitting, metric, manifests[board.dataset]))
+    if skipped and not any(s.tables for s in shown):
+        raise BadRequest("\n".join(skipped))
+    counted = coverage(gathered.asked, sweeps, found)
+    return Overview(tuple(shown), tuple(counted), tuple(refused.reasons), gathered.left_out, tuple(skipped))
+
+
+def _there(home: Home, sweeps: Sequence[Sweep]) -> set[tuple[str, str]]:
+    """(data set, perceptor) of every folder with records and of every run that was asked for."""
+    folders = {p.parts[-4:-2] for p in home.runs.glob("*/*/*/*.jsonl")}
+    return {(d, p) for d, p in folders} | {(r.dataset, r.perceptor) for s in sweeps for r in s.runs}
+
+
+def _matching(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names asked for as they are stored: case, - and _ do not matter (NYUDv2, VGGSound-S)."""
+    stored = {_plain(name): name for name in known}
+    for name in wanted if known else ():
+        if _plain(name) not in stored:
+            raise unknown(kind, name, known)
+    return [stored.get(_plain(name), name) for name in wanted]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _fits(run: Run, datasets: Sequence[str], perceptors: Sequence[str]) -> bool:
+    return (not datasets or run.dataset in datasets) and (not perceptors or run.perceptor in perceptors)
+
+
+def _nothing(home: Home, sweeps: Sequence[Sweep], refused: Refused) -> NotThere:
+    command = next((s.command for s in sweeps), "mgx learn --algo erm")
+    bad = f" {len(refused.reasons)} could not be read, first: {refused.reasons[0]}" if refused.reasons else ""
+    return NotThere(f"no run records in {home.runs}.{bad} Make some with: {command}")
+
+
+def _manifest(home: Home, name: str, refused: Refused) -> Manifest | None:
+    """Records outlive the manifests that they came from; tables need only its notes and order."""
+    try:
+        return find_manifest(name, home)
+    except BadManifest as error:
+        refused.reasons += str(error).splitlines()
+    except (UnknownName, NotThere):
+        pass
+    return None
+
+
+def _store_key(home: Home, dataset: str, perceptor: str, modality: str) -> str | None:
+    from mgx.shared.store import open_store, store_folder
+
+    try:
+        return open_store(store_folder(home, dataset, perceptor, modality)).plan.key
+    except MgxError:
+        return None
+
+
+def _too_small(board: Board, method: Method) -> str:
+    names = ", ".join(board.modalities)
+    return (
+        f"{board.dataset}/{board.perceptor}: {method.title} needs at least {method.least_modalities} modalities, "
+        f"because it leaves out two at a time; there are {len(board.modalities)} ({names})."
+    )
+
+
+def _show(board: Board, methods: Sequence[str], metric: Metric | None, manifest: Manifest | None) -> Shown:
+    leaks = [name for name, m in manifest.modalities.items() if m.label_leak] if manifest else []
+    notes = manifest.notes if manifest else ()
+    return Shown(board, tuple(tabulate(board, m, metric, leaks) for m in methods), notes)

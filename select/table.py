@@ -1,0 +1,274 @@
+"""A table as data: rows, columns, cells with mean, error and marks, and everything a reader must be told.
+
+Rows: blind guessing and training-free baselines first, then the algorithms, then the probe, which was
+trained on the test modality itself and is the ceiling. Columns: the unseen modality of each run.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mgx.select.aggregate import average, estimate
+from mgx.select.boards import Board
+from mgx.select.criteria import METHODS, Choice, NoChoice
+from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
+from mgx.select.metrics import TITLES, Metric, default_metric, number
+from mgx.shared.records import Run, RunRecord, Split
+
+Mark = Literal["incomplete", "at floor", "below floor"]
+Kind = Literal["floor", "baseline", "algorithm", "ceiling"]
+
+MML = ("concat", "ogm", "dlmg")
+CEILING = "probe"
+ZERO_SHOT = "zeroshot"
+# The order of the paper; an algorithm that is not in it follows by name.
+ORDER = (*MML, "erm", "irm", "mixup", "cdann", "sagnet", "ib_erm", "condcad", "eqrm", "erm_plus_plus", "urm")
+
+LEGEND: dict[Mark, tuple[str, str]] = {
+    "incomplete": (
+        "*",
+        "or k/n (from k of n trials): some of the runs asked for are missing or diverged",
+    ),
+    "at floor": ("~", "cannot be told from always naming the largest class (within 2 binomial standard errors)"),
+    "below floor": ("<", "worse than always naming the largest class, by more than 2 binomial standard errors"),
+}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a method chose in one trial."""
+
+    trial_seed: int
+    hparams_seed: int
+    step: int
+    validation: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, in [0, 1]. `error` None: a single trial, or nothing random. `mean` None: `reason` says why."""
+
+    mean: float | None = None
+    error: float | None = None
+    trials: int = 0
+    asked: int = 0
+    marks: tuple[Mark, ...] = ()
+    reason: str = ""
+    picked: tuple[Picked, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row with its average over modalities and the gain of that average over zero-shot."""
+
+    name: str
+    kind: Kind
+    family: Literal["", "MML", "DG"]
+    cells: tuple[Cell, ...]
+    average: Cell
+    gain: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """An unseen modality: test rows, the floors there, and the smallest difference that those rows can show."""
+
+    modality: str
+    rows: int
+    effective: float
+    chance: float
+    majority: float
+    smallest: float
+    averaged: bool  # false: its content is the bare class name
+
+
+@dataclass(frozen=True)
+class Table:
+    """One selection method on one board."""
+
+    dataset: str
+    perceptor: str
+    setting: str
+    protocol: str
+    steps: int
+    method: str
+    metric: Metric
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str
+    gaps: tuple[str, ...]  # why cells are empty
+    notes: tuple[str, ...]  # what holds for every method
+
+    @property
+    def title(self) -> str:
+        steps = f"{self.steps:,} steps" if self.steps else "no learner yet"
+        return " · ".join((self.dataset, self.perceptor, self.setting, self.protocol, steps))
+
+    @property
+    def average_named(self) -> bool:
+        """An average of one modality would only repeat it."""
+        return sum(c.averaged for c in self.columns) > 1
+
+
+def tabulate(board: Board, method: str, metric: Metric | None = None, leaks: Sequence[str] = ()) -> Table:
+    """The table of one method. `leaks`: modalities that are the bare class name, left out of the average."""
+    metric = metric or default_metric(board.protocol)
+    splits = {t: board.split(f"{t}/test") for t in board.tests}
+    tests = {t: split for t, split in splits.items() if split and split.rows}
+    bare = [_floor(name, of, tests, metric) for name, of in (("chance", chance), ("majority", majority))]
+    names = sorted(board.baselines, key=lambda n: (n != ZERO_SHOT, n))
+    before = [_baseline(board, n, tests, metric, "baseline") for n in names if n != CEILING]
+    learners = [_algorithm(board, n, tests, method, metric) for n in sorted(board.algorithms, key=_place)]
+    after = [_baseline(board, n, tests, metric, "ceiling") for n in names if n == CEILING]
+    columns = tuple(_column(t, tests[t], metric, [r.cells[i] for r in learners], leaks) for i, t in enumerate(tests))
+    rows = _compared([*bare, *before, *learners, *after], columns)
+    place = (board.dataset, board.perceptor, board.setting, board.protocol, board.steps)
+    notes = (*_legend(rows), *_about(board, columns, metric))
+    return Table(*place, method, metric, columns, rows, _caption(method, metric), tuple(_gaps(rows, columns)), notes)
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def _floor(name: str, of: Callable[[Metric, Sequence[int]], float], tests: dict[str, Split], metric: Metric) -> Row:
+    return Row(name, "floor", "", tuple(Cell(of(metric, s.counts)) for s in tests.values()), Cell())
+
+
+def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, kind: Kind) -> Row:
+    """A baseline has nothing to choose: its last checkpoint counts."""
+    cells = []
+    for test, split in tests.items():
+        there = [r for r in board.baselines[name] if r.run.test == (test,)]
+        trials = {r.run.trial_seed: _last(r, test, metric) for r in there if r.status == "finished"}
+        values = [v for _, v in sorted(trials.items()) if v is not None]
+        cells.append(_cell(values, _asked(board.asked[name], test), split, metric, "not run"))
+    return Row(name, kind, "", tuple(cells), Cell())
+
+
+def _last(record: RunRecord, test: str, metric: Metric) -> float | None:
+    scored = [c for c in record.checkpoints if f"{test}/test" in c.scores]
+    return number(max(scored, key=lambda c: c.step).scores[f"{test}/test"], metric) if scored else None
+
+
+def _algorithm(board: Board, name: str, tests: dict[str, Split], method: str, metric: Metric) -> Row:
+    by_trial: dict[int, list[RunRecord]] = {}
+    for record in board.algorithms[name]:
+        by_trial.setdefault(record.run.trial_seed, []).append(record)
+    cells = tuple(_chosen(by_trial, board.asked[name], t, split, method, metric) for t, split in tests.items())
+    return Row(name, "algorithm", "MML" if name in MML else "DG", cells, Cell())
+
+
+def _chosen(
+    by_trial: dict[int, list[RunRecord]], runs: Sequence[Run], test: str, split: Split, method: str, metric: Metric
+) -> Cell:
+    """One choice a trial, then the mean over trials."""
+    asked = _asked(runs, test)
+    outcomes = {t: METHODS[method].choose(by_trial.get(t, ()), test, metric) for t in sorted(asked)}
+    picked = tuple(
+        Picked(t, c.hparams_seed, c.step, c.validation, c.value) for t, c in outcomes.items() if isinstance(c, Choice)
+    )
+    reasons = dict.fromkeys(c.reason for c in outcomes.values() if isinstance(c, NoChoice))
+    cell = _cell([p.value for p in picked], asked, split, metric, "; ".join(reasons) or "not asked for")
+    fewer = any(isinstance(c, Choice) and c.candidates + c.diverged < asked[t] for t, c in outcomes.items())
+    marks: tuple[Mark, ...] = ("incomplete",) if fewer and "incomplete" not in cell.marks else ()
+    return replace(cell, marks=(*marks, *cell.marks), picked=picked)
+
+
+def _asked(runs: Sequence[Run], test: str) -> dict[int, int]:
+    """trial seed -> number of hyperparameter seeds asked for."""
+    seeds: dict[int, set[int]] = {}
+    for run in runs:
+        if run.test == (test,):
+            seeds.setdefault(run.trial_seed, set()).add(run.hparams_seed)
+    return {trial: len(found) for trial, found in seeds.items()}
+
+
+def _cell(values: Sequence[float], asked: dict[int, int], split: Split, metric: Metric, otherwise: str) -> Cell:
+    if not values:
+        return Cell(asked=len(asked), reason=otherwise)
+    mean = estimate(values)
+    marks: list[Mark] = ["incomplete"] if mean.trials < len(asked) else []
+    floor = majority(metric, split.counts)
+    noise = floor_noise(floor, effective_size(metric, split.counts))
+    if mean.mean < floor - noise:
+        marks.append("below floor")
+    elif mean.mean <= floor + noise:
+        marks.append("at floor")
+    return Cell(mean.mean, mean.error, mean.trials, len(asked), tuple(marks))
+
+
+def _column(test: str, split: Split, metric: Metric, learners: Sequence[Cell], leaks: Sequence[str]) -> Column:
+    size = effective_size(metric, split.counts)
+    means = [c.mean for c in learners if c.mean is not None]
+    typical = sum(means) / len(means) if means else 0.5
+    floors = (chance(metric, split.counts), majority(metric, split.counts))
+    return Column(test, split.rows, size, *floors, smallest_difference(typical, size), test not in leaks)
+
+
+def _compared(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
+    """The rows with their averages, and their gain over zero-shot where both averages are there."""
+    averages = {r.name: _average(r, columns) for r in rows}
+    base = averages.get(ZERO_SHOT, Cell()).mean
+    return tuple(replace(r, average=averages[r.name], gain=_gain(r, averages[r.name].mean, base)) for r in rows)
+
+
+def _gain(row: Row, own: float | None, base: float | None) -> float | None:
+    if row.kind not in ("algorithm", "ceiling") or own is None or base is None:
+        return None
+    return own - base
+
+
+def _average(row: Row, columns: Sequence[Column]) -> Cell:
+    cells = [c for c, column in zip(row.cells, columns, strict=True) if column.averaged]
+    mean = average([c.mean for c in cells])
+    incomplete = mean is not None and any("incomplete" in c.marks for c in cells)
+    return Cell(mean, marks=("incomplete",) if incomplete else (), reason="" if mean is not None else "incomplete")
+
+
+def _caption(method: str, metric: Metric) -> str:
+    rule = METHODS[method]
+    return (
+        f"Test {TITLES[metric]} in % on the modality that was never trained on. {rule.title}: {rule.sentence} "
+        "± is the standard error over trial seeds: population standard deviation / sqrt(n), as published. "
+        "It says nothing about the choice of test items, which is the same in every trial."
+    )
+
+
+def _legend(rows: Sequence[Row]) -> list[str]:
+    used = {m for r in rows for c in (*r.cells, r.average) for m in c.marks}
+    return [f"{sign} {meaning}." for mark, (sign, meaning) in LEGEND.items() if mark in used]
+
+
+def _gaps(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Why cells are empty, one line a row and reason."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for cell, column in zip(row.cells, columns, strict=True):
+            if cell.mean is None:
+                lines.setdefault((row.name, cell.reason), []).append(column.modality)
+    return [f"{name} has no number for {', '.join(where)}: {reason}." for (name, reason), where in lines.items()]
+
+
+def _about(board: Board, columns: Sequence[Column], metric: Metric) -> list[str]:
+    lines = [
+        "smallest gap: the difference that the test items can show at the 5 % level, 1.96 sqrt(2 p (1 - p) / n) "
+        "at p = the mean of the algorithms in that column."
+    ]
+    if metric != "accuracy" and any(c.effective < 0.95 * c.rows for c in columns):
+        each = {c.modality: f"{c.effective:.0f}" for c in columns}
+        sizes = (
+            ", ".join(f"{m} {n}" for m, n in each.items()) if len(set(each.values())) > 1 else each[columns[0].modality]
+        )
+        lines.append(f"Classes are unequal, so n is the effective size classes² / sum(1 / count): {sizes}.")
+    if left := [c.modality for c in columns if not c.averaged]:
+        lines.append(f"Not in the average, because its content is the bare class name: {', '.join(left)}.")
+    if ZERO_SHOT in board.baselines:
+        lines.append(
+            "zeroshot: the nearest class prompt, no training; deterministic, so without an error. "
+            "gain: the average minus that of zeroshot."
+        )
+    if CEILING in board.baselines:
+        lines.append("probe: a linear classifier trained on the test modality itself, the ceiling.")
+    return lines

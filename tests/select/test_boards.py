@@ -1,0 +1,147 @@
+"""What may stand in one table, what is left out, and what is missing."""
+
+from dataclasses import replace
+
+from mgx.select.boards import Board, gather
+from mgx.select.coverage import coverage
+from mgx.shared.records import Run, RunRecord, Sweep
+from tests.select.conftest import baseline_records, make_record, sweep_records
+
+
+def nowhere(dataset: str, perceptor: str, modality: str) -> None:
+    """No store at hand."""
+
+
+def boards_of(*records: RunRecord) -> tuple[Board, ...]:
+    return gather(list(records), [], nowhere, {}).boards
+
+
+def re_extracted(record: RunRecord, key: str = "newer") -> RunRecord:
+    return replace(record, run=replace(record.run, inputs={**record.run.inputs, "image": key}))
+
+
+def test_budgets_and_modalities_are_never_mixed() -> None:
+    usual = sweep_records("erm", 0.5)
+    short = sweep_records("erm", 0.3, steps=50)
+    fewer = sweep_records("erm", 0.4, ("image", "depth"))
+    found = boards_of(*usual, *short, *fewer)
+    assert [(b.steps, sorted(b.modalities)) for b in found] == [
+        (50, ["depth", "image", "text"]),
+        (301, ["depth", "image"]),
+        (301, ["depth", "image", "text"]),
+    ]
+    assert [len(b.records) for b in found] == [len(short), len(fewer), len(usual)]
+
+
+def test_baselines_stand_on_every_board_of_their_place() -> None:
+    found = boards_of(*sweep_records("erm", 0.5), *sweep_records("erm", 0.5, steps=50), *baseline_records())
+    assert [sorted(b.baselines) for b in found] == [["probe", "zeroshot"]] * 2
+
+
+def test_a_board_takes_the_baselines_of_its_own_modalities() -> None:
+    """A baseline lists every store that was at hand, as `mgx learn` does."""
+
+    def zero_shot(modalities: tuple[str, ...], value: float) -> RunRecord:
+        kept = {"algorithm": "zeroshot", "kind": "baseline", "steps": 1, "train": (), "modalities": modalities}
+        return make_record(("depth",), {0: {"depth/test": value}}, **kept)
+
+    two, three = ("image", "depth"), ("image", "depth", "text")
+    records = [*sweep_records("erm", 0.5, two), *sweep_records("erm", 0.5, three)]
+    found = boards_of(*records, zero_shot(two, 0.2), zero_shot(three, 0.3))
+    shown = {len(b.modalities): b.baselines["zeroshot"] for b in found}
+    assert {n: [r.checkpoints[0].scores["depth/test"].accuracy for r in rs] for n, rs in shown.items()} == {
+        2: [0.2],
+        3: [0.3],
+    }
+
+
+def test_runs_made_again_after_a_store_was_added_replace_the_earlier_ones() -> None:
+    one = sweep_records("erm", 0.5)
+    again = [replace(r, run=replace(r.run, inputs={**r.run.inputs, "prompt": "key"})) for r in one]
+    found = gather([*one, *again], [], nowhere, {})
+    assert [len(b.records) for b in found.boards] == [len(again)]
+    assert found.left_out == (
+        f"toys/tiny erm: made before embeddings were added, and made again since, left out: {len(one)} records",
+    )
+
+
+def test_baselines_alone_make_a_board() -> None:
+    (board,) = boards_of(*baseline_records())
+    assert (board.steps, sorted(board.tests)) == (0, ["depth", "image", "text"])
+
+
+def test_modalities_stand_in_the_order_of_the_manifest() -> None:
+    records = sweep_records("erm", 0.5)
+    (board,) = gather(records, [], nowhere, {"toys": ("text", "image", "depth")}).boards
+    assert board.tests == ("text", "image", "depth")
+
+
+def test_records_of_other_embeddings_are_left_out_and_counted() -> None:
+    old = sweep_records("erm", 0.5, trials=2)
+    new = [re_extracted(r) for r in sweep_records("erm", 0.6, trials=1)]
+    found = gather([*old, *new], [], lambda d, p, m: "newer" if m == "image" else None, {})
+    assert [len(b.records) for b in found.boards] == [len(new)]
+    assert found.left_out == (
+        f"toys/tiny: from other embeddings of image than those at hand, left out: {len(old)} records",
+    )
+
+
+def test_embeddings_that_cannot_be_told_apart_are_refused() -> None:
+    old, new = make_record(), re_extracted(make_record())
+    found = gather([old, new], [], nowhere, {})
+    assert found.boards == ()
+    assert found.left_out[0].startswith("toys/tiny: from 2 different embeddings of image, none of them at hand")
+    assert found.left_out[0].endswith("left out: 2 records")
+
+
+def test_old_records_are_used_while_there_are_no_others() -> None:
+    found = gather([make_record()], [], lambda d, p, m: "another", {})
+    assert (len(found.boards), found.left_out) == (1, ())
+
+
+def test_two_settings_under_the_same_seeds_are_refused() -> None:
+    one = sweep_records("erm", 0.5)
+    other = [replace(r, run=replace(r.run, hyper={**r.run.hyper, "lr": 0.5})) for r in one[:1]]
+    found = gather([*one, *other, *sweep_records("concat", 0.5)], [], nowhere, {})
+    assert [list(b.algorithms) for b in found.boards] == [["concat"]]
+    (line,) = found.left_out
+    assert "toys/tiny erm: run with the same seeds but different lr (0.001, 0.5)" in line
+    assert line.endswith(f"left out: {len(one) + 1} records")
+
+
+def sweep(command: str, runs: list[Run]) -> Sweep:
+    return Sweep(command, tuple(runs))
+
+
+def test_coverage_counts_runs_and_names_the_command() -> None:
+    records = sweep_records("erm", 0.5, trials=1, hparams=1)
+    runs = [r.run for r in records]
+    gone = {runs[0].key, runs[4].key}
+    done = {r.run.key: r for r in records if r.run.key not in gone}
+    done[runs[1].key] = replace(records[1], status="diverged")
+    (line,) = coverage(runs, [sweep("mgx learn --algo erm", runs)], done)
+    assert (line.singles.expected, line.singles.finished, line.singles.diverged, line.singles.missing) == (3, 1, 1, 1)
+    assert (line.pairs.expected, line.pairs.missing, line.missing) == (3, 1, 2)
+    assert line.commands == ("mgx learn --algo erm",)
+    assert line.sentence() == "toys/tiny erm: 2 of 3 reported runs, 2 of 3 leave-one-out runs, 1 diverged"
+
+
+def test_a_complete_sweep_needs_no_command() -> None:
+    records = sweep_records("erm", 0.5)
+    runs = [r.run for r in records]
+    (line,) = coverage(runs, [sweep("mgx learn", runs)], {r.run.key: r for r in records})
+    assert (line.missing, line.commands) == (0, ())
+
+
+def test_the_fewest_commands_are_named() -> None:
+    runs = [r.run for r in sweep_records("erm", 0.5)]
+    sweeps = [sweep("mgx learn --trials 1", runs[:2]), sweep("mgx learn", runs), sweep("mgx learn --other", runs[2:3])]
+    (line,) = coverage(runs, sweeps, {})
+    assert line.commands == ("mgx learn",)
+
+
+def test_runs_of_stale_sweeps_are_not_expected() -> None:
+    new = [re_extracted(r) for r in sweep_records("erm", 0.6)]
+    asked = [*(r.run for r in sweep_records("erm", 0.5)), *(r.run for r in new)]
+    found = gather(new, asked, lambda d, p, m: "newer", {})
+    assert {r.inputs["image"] for r in found.asked} == {"newer"}

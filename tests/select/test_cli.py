@@ -1,0 +1,161 @@
+"""`mgx select` as a person runs it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mgx.shared.cli import run
+from mgx.shared.home import Home
+from mgx.shared.records import Sweep, write_records, write_sweep
+from tests.select.conftest import ALL, fill, sweep_records
+
+Mgx = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mgx:
+    """Run `mgx select ...` in the test's home directory: (exit code, standard output, standard error)."""
+    for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS"):
+        monkeypatch.delenv(f"MGX_{room}", raising=False)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        code = run(["--home", str(home.root), "select", *args])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+def test_all_three_tables_and_the_coverage(mgx: Mgx, full_home: Home) -> None:
+    code, out, err = mgx()
+    assert code == 0
+    assert [line for line in out.splitlines() if line.endswith("accuracy in %")] == [
+        "TM, balanced accuracy in %",
+        "LOO, balanced accuracy in %",
+        "Oracle, balanced accuracy in %",
+    ]
+    assert "toys/tiny erm: 18 of 18 reported runs, 18 of 18 leave-one-out runs" in err
+    assert "missing runs" not in err
+
+
+def test_one_method_and_another_metric(mgx: Mgx, full_home: Home) -> None:
+    code, out, _ = mgx("--method", "LOO", "--metric", "f1")
+    assert code == 0
+    assert "LOO, macro F1 in %" in out
+    assert "Oracle" not in out
+
+
+def test_json_holds_everything(mgx: Mgx, full_home: Home) -> None:
+    code, out, _ = mgx("--json")
+    body = json.loads(out)
+    assert code == 0
+    assert [t["method"] for t in body["tables"]] == ["tm", "loo", "oracle"]
+    assert body["coverage"][0]["missing"] == 0
+    assert body["refused"] == []
+
+
+def test_markdown(mgx: Mgx, full_home: Home) -> None:
+    code, out, _ = mgx("--format", "markdown", "--method", "tm")
+    assert code == 0
+    assert out.startswith("### toys · tiny")
+
+
+def test_no_records_says_where_and_what_to_do(mgx: Mgx, home: Home) -> None:
+    code, out, err = mgx()
+    assert (code, out) == (2, "")
+    assert err == f"mgx: no run records in {home.runs}. Make some with: mgx learn --algo erm\n"
+
+
+def test_a_sweep_without_records_names_its_own_command(mgx: Mgx, home: Home) -> None:
+    write_sweep(home, Sweep("mgx learn --algo concat", tuple(r.run for r in sweep_records("concat", 0.5))))
+    code, _, err = mgx()
+    assert code == 2
+    assert "Make some with: mgx learn --algo concat" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--dataset", "toy"), "no data set with run records 'toy'. Did you mean 'toys'? There are: toys."),
+        (("--perceptor", "huge"), "no perceptor with run records 'huge'. There are: tiny."),
+        (("--method", "lo"), "no selection method 'lo'. Did you mean 'loo'? There are: tm, loo, oracle, all."),
+        (("--metric", "auc"), "no metric 'auc'."),
+    ],
+)
+def test_unknown_names(mgx: Mgx, full_home: Home, args: tuple[str, ...], message: str) -> None:
+    code, out, err = mgx(*args)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_published_spellings_of_a_filter(mgx: Mgx, full_home: Home) -> None:
+    assert mgx("--dataset", "To_ys", "--perceptor", "TINY")[0] == 0
+
+
+def test_two_modalities_are_too_few_for_loo(mgx: Mgx, home: Home) -> None:
+    fill(home, ("image", "depth"))
+    code, out, err = mgx("--method", "loo")
+    assert (code, out) == (2, "")
+    assert "LOO needs at least 3 modalities" in err
+    code, out, err = mgx()
+    assert code == 0
+    assert ("TM, " in out, "LOO, " in out, "Oracle, " in out) == (True, False, True)
+    assert "LOO needs at least 3 modalities" in err
+
+
+def test_the_gap_and_its_command(mgx: Mgx, home: Home) -> None:
+    records = sweep_records("erm", 0.5)
+    write_records(home, records[:-2])
+    write_sweep(home, Sweep("mgx learn --algo erm --trials 3", tuple(r.run for r in records)))
+    code, _, err = mgx()
+    assert code == 0
+    assert "16 of 18 leave-one-out runs" in err
+    assert "missing runs: mgx learn --algo erm --trials 3" in err
+
+
+def test_damaged_and_foreign_lines_are_named_and_hide_nothing(mgx: Mgx, full_home: Home) -> None:
+    good = next((full_home.runs / "toys" / "tiny" / "erm").glob("*.jsonl"))
+    lines = good.read_text().splitlines()
+    lines[2] = lines[2].replace("0.5", "0.9", 1)
+    good.write_text("\n".join(lines) + "\n")
+    foreign = good.with_name("foreign.jsonl")
+    foreign.write_text('{"hello": "world"}\n')
+    (full_home.runs / "sweeps" / "foreign.json").write_text("[]")
+    code, out, err = mgx()
+    assert code == 0
+    assert "3 lines or files could not be read:" in err
+    assert f"{good}:3: the record does not match its checksum." in err
+    assert f"{foreign}:1: not a run record" in err
+    assert "not a sweep" in err
+    assert "toys/tiny erm: 17 of 18 reported runs" in err
+    assert "TM, balanced accuracy" in out
+
+
+def test_many_complaints_are_summed_up(mgx: Mgx, full_home: Home) -> None:
+    foreign = full_home.runs / "toys" / "tiny" / "erm" / "foreign.jsonl"
+    foreign.write_text("?\n" * 40)
+    _, _, err = mgx()
+    assert "40 lines or files could not be read:" in err
+    assert "and 35 more: mgx select --json" in err
+    assert len(json.loads(mgx("--json")[1])["refused"]) == 40
+
+
+def test_the_report_is_written_whole(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    code, _, err = mgx("--report", str(tmp_path / "out" / "report.html"))
+    assert code == 0
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in err
+    assert (tmp_path / "out" / "report.html").read_text().rstrip().endswith("</html>")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_help_has_an_example(mgx: Mgx) -> None:
+    code, out, _ = mgx("--help")
+    assert code == 0
+    assert "mgx select --method loo" in out
+
+
+def test_modalities_come_in_the_order_of_the_sweep(mgx: Mgx, full_home: Home) -> None:
+    table = json.loads(mgx("--json")[1])["tables"][0]
+    assert [c["modality"] for c in table["columns"]] == list(ALL)

@@ -1,0 +1,185 @@
+"""The page: self-contained, complete, and safe against names that are code."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from mgx.select.figures import bars, scatter
+from mgx.select.overview import Overview, survey
+from mgx.select.projection import MOST_POINTS, principal, project
+from mgx.select.report import readings, render_report
+from mgx.shared.home import Home
+from mgx.shared.records import write_records
+from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+from tests.select.conftest import ALL, CLASSES, fill, make_record, sweep_records
+
+HOSTILE = "<script>alert(1)</script>$x_{"
+
+
+def page(home: Home) -> str:
+    return render_report(home, survey(home))
+
+
+def store_vectors(home: Home, modality: str, items: int, features: int = 8) -> None:
+    """A complete store of random vectors, the first quarter of them in the align part."""
+    ids = tuple(f"i{n}" for n in range(items))
+    labels = tuple(CLASSES[n % len(CLASSES)] for n in range(items))
+    rows = Rows(ids, labels, ids, tuple("align" if n < items // 4 else "learn" for n in range(items)))
+    plan = Plan("toys", "m", "tiny", "f", modality, {}, CLASSES, items, features, rows_digest(rows), {})
+    values = np.random.default_rng(len(modality)).normal(size=(items, features)).astype("float32")
+    with plan_store(home, plan, rows) as store:
+        for shard in store.missing():
+            store.write(shard, values[plan.rows_of(shard)], {})
+
+
+def test_the_page_refers_to_nothing_outside(full_home: Home) -> None:
+    store_vectors(full_home, "image", 40)
+    text = page(full_home)
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert re.findall(r"https?:", without_namespaces) == []
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert "<script" not in text
+    assert set(re.findall(r'(?:src|href)="(.)', text)) <= {"#", "d"}  # inside the page, or data:
+
+
+def test_the_page_holds_tables_figures_coverage_and_settings(full_home: Home) -> None:
+    store_vectors(full_home, "image", 40)
+    text = page(full_home)
+    for heading in ("TM, balanced accuracy in %", "LOO, balanced accuracy in %", "Oracle, balanced accuracy in %"):
+        assert f"<h3>{heading}</h3>" in text
+    assert text.count("<svg") == 2
+    for words in ("chance", "majority", "zeroshot", "probe", "test items", "smallest gap", "160"):
+        assert words in text
+    assert "18 of 18" in text
+    assert "batch_size 32, lr 0.001" in text
+    assert "device cpu, mgx 0.1.0, torch 2.11.0" in text
+    assert "trial 0: seed 0, step 300" in text
+
+
+class Balanced(HTMLParser):
+    """Checks that every element that is opened is closed, in order."""
+
+    VOID = ("meta", "br", "img", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed(full_home: Home) -> None:
+    parser = Balanced()
+    parser.feed(page(full_home))
+    assert parser.open == []
+
+
+def test_names_that_are_code_stay_text(home: Home) -> None:
+    modalities = ("image", "depth", HOSTILE)
+    write_records(home, [replace(r, notes=(HOSTILE,)) for r in sweep_records("erm", 0.5, modalities)])
+    text = page(home)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_notes_of_the_data_set_stand_in_the_page_escaped(home: Home) -> None:
+    folder = home.datasets / "toys"
+    folder.mkdir(parents=True)
+    (folder / "dataset.toml").write_text(
+        'schema = 1\nnotes = ["cannot rank <script>algorithms"]\n[dataset]\nname = "toys"\n'
+        '[items]\nreader = "vectors"\npath = "v.npz"\n[label]\nclasses = ["a", "b"]\n'
+        '[modalities.image]\nkind = "image"\n'
+        '[modalities.text]\nkind = "text"\nlabel_leak = true\n'
+    )
+    fill(home)
+    text = page(home)
+    assert "cannot rank &lt;script&gt;algorithms" in text
+    assert "the bare class name: text." in text
+
+
+def test_a_broken_manifest_does_not_lose_its_notes_in_silence(full_home: Home) -> None:
+    folder = full_home.datasets / "toys"
+    folder.mkdir(parents=True)
+    (folder / "dataset.toml").write_text("schema = 1\nnote = 3\n")
+    assert any("note: unknown key" in line for line in survey(full_home).refused)
+
+
+def test_what_was_not_used_is_listed(full_home: Home) -> None:
+    (full_home.runs / "toys" / "tiny" / "erm" / "foreign.jsonl").write_text("<b>?\n")
+    text = page(full_home)
+    assert "foreign.jsonl:1: not a run record" in text
+    assert "<b>" not in text
+
+
+def overview(home: Home) -> Overview:
+    return survey(home)
+
+
+def test_a_reading_says_whether_the_learner_beats_zero_shot(full_home: Home) -> None:
+    found = readings(overview(full_home).shown[0].tables)
+    # image: erm .60 in balanced accuracy against .54 with 160 rows; text: .68 against .54.
+    assert [(r.modality, r.learner, r.verdict) for r in found] == [
+        ("image", "erm, TM", "not shown to differ"),
+        ("depth", "erm, TM", "not shown to differ"),
+        ("text", "erm, TM", "better"),
+    ]
+
+
+def test_figures_are_functions_of_the_data(full_home: Home) -> None:
+    tables = overview(full_home).shown[0].tables
+    store_vectors(full_home, "image", 40)
+    projection = project(full_home, "toys", "tiny", ALL)
+    assert projection
+    assert bars(tables) == bars(tables)
+    assert scatter(projection) == scatter(projection)
+    assert "currentColor" in bars(tables)
+    assert "160 test items" in bars(tables)
+
+
+def test_no_two_figures_share_an_id(full_home: Home) -> None:
+    store_vectors(full_home, "image", 40)
+    ids = re.findall(r' id="([^"]+)"', page(full_home))
+    definitions = [i for i in ids if ids.count(i) > 1]
+    assert definitions == []
+
+
+def test_principal_components_of_unit_vectors() -> None:
+    vectors = np.array([[2.0, 0, 0], [5.0, 0, 0], [0, 1.0, 0], [0, 3.0, 0]])
+    points, shares = principal(vectors)
+    # Two places, sqrt(2) apart, on one axis; lengths do not matter.
+    assert points[0] == pytest.approx(points[1])
+    assert abs(points[0, 0] - points[2, 0]) == pytest.approx(np.sqrt(2))
+    assert points[:, 1] == pytest.approx(np.zeros(4), abs=1e-12)
+    assert shares[0] == pytest.approx(1)
+
+
+def test_the_picture_is_a_sample_without_align_rows(home: Home) -> None:
+    for modality in ("image", "depth"):
+        store_vectors(home, modality, 2400)
+    store_vectors(home, "text", 40, features=5)  # another width: cannot be compared
+    found = project(home, "toys", "tiny", ALL)
+    assert found is not None
+    assert (found.rows, len(found.points)) == (3600, MOST_POINTS)
+    assert set(found.modalities) == {"image", "depth"}
+
+
+def test_no_stores_no_picture(full_home: Home) -> None:
+    assert project(full_home, "toys", "tiny", ALL) is None
+    assert "No picture" in page(full_home)
+
+
+def test_a_page_without_a_learner(home: Home) -> None:
+    record = make_record(("depth",), {0: {"depth/test": 0.5}}, algorithm="zeroshot", kind="baseline", steps=0)
+    write_records(home, [record])
+    text = page(home)
+    assert "no learner yet" in text
+    assert "<svg" not in text

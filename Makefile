@@ -22,7 +22,7 @@ lint: $(READY)
 	mkdir -p $(VENV)/links/mgx
 	for room in extract learn select shared data_manifests; do ln -sfn $(CURDIR)/$$room $(VENV)/links/mgx/$$room; done
 	MYPYPATH=$(VENV)/links $(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=$(VENV)/links $(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

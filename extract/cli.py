@@ -58,7 +58,10 @@ def extract(
     with progress() as bars:
         outcomes = [run_task(task, opened, home, bars, replace, retry_skipped) for task in tasks]
     for outcome in outcomes:
-        say(f"{outcome.store}: {outcome.items} items, {outcome.written} of {outcome.shards} shards written now")
+        without = f" ({outcome.absent} more have none)" if outcome.absent else ""
+        say(
+            f"{outcome.store}: {outcome.items} items{without}, {outcome.written} of {outcome.shards} shards written now"
+        )
         for item, reason in outcome.skipped.items():
             say(f"  skipped {item}: {reason}")
     if as_json:

@@ -5,7 +5,7 @@ Stopped at any moment and started again, the job does only the shards that have 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Task:
     modality: str  # what the perceptor is asked to encode; "text" for the class prompts
     settings: Modality
     root: Path  # of the data set
+    absent: int = 0
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Outcome:
 
     store: str
     items: int
+    absent: int  # items of the data set that do not have this modality
     shards: int
     written: int
     skipped: dict[str, str] = field(default_factory=dict)
@@ -77,7 +79,8 @@ def plan_tasks(manifest: Manifest, items: Sequence[Item], perceptor: Perceptor, 
         having = tuple(item for item in items if modality in item.media)
         if not having:
             raise BadManifest(f"{manifest.name}: no item has the modality {modality!r}.")
-        tasks.append(_task(manifest, perceptor, modality, modality, having, manifest.modalities[modality]))
+        task = _task(manifest, perceptor, modality, modality, having, manifest.modalities[modality])
+        tasks.append(replace(task, absent=len(items) - len(having)))
     if not asked and (prompts := _prompts(manifest, perceptor)):
         modality = "text" if "text" in perceptor.modalities else PROMPT
         classes = tuple(Item(c, c, c, "", {modality: (source,)}) for c, source in prompts.items())
@@ -126,16 +129,16 @@ def _about(manifest: Manifest) -> dict[str, Any]:
 
 
 def run_task(
-    task: Task, perceptor: Perceptor, home: Home, progress: Progress, replace: bool = False, retry: bool = False
+    task: Task, perceptor: Perceptor, home: Home, progress: Progress, anew: bool = False, retry: bool = False
 ) -> Outcome:
     """Write the shards that are missing; with `retry` also those in which items were skipped."""
-    with plan_store(home, task.plan, task.rows, replace) as store:
+    with plan_store(home, task.plan, task.rows, anew) as store:
         if retry:
             for commit in store.commits():
                 if commit.skipped:
                     store.forget(commit.shard)
         missing = store.missing()
-        outcome = Outcome(str(store), task.plan.items, task.plan.shards, 0)
+        outcome = Outcome(str(store), task.plan.items, task.absent, task.plan.shards, 0)
         progress.start(f"{task.plan.dataset} {task.plan.modality}", len(missing))
         for shard in missing:
             values, skipped = _encode_shard(task, perceptor, store, shard)

@@ -32,6 +32,7 @@ from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, write_r
 from mgx.shared.records import Split as Counts
 from mgx.shared.registry import unknown
 from mgx.shared.seeds import job_seed
+from mgx.shared.store import PROMPT
 
 PROTOCOL = "standard"
 STACK = 16  # models trained together: enough to hide Python's share of a step, few enough for the caches
@@ -127,7 +128,7 @@ def _run(
         seed=seed,
         steps=steps,
         hyper=hyper,
-        inputs=data.inputs,
+        inputs={m: key for m, key in data.inputs.items() if m in (*train_on, *test, PROMPT)},
     )
 
 

@@ -1,0 +1,55 @@
+"""A small perceptor for tests: pictures by their mean colours, sounds by their loudness, texts by their letters."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgx.extract import media
+from mgx.shared.home import Home
+from mgx.shared.item import Source
+from mgx.shared.manifest import Modality
+
+
+class Eyes:
+    """Slow on request (`MGX_TEST_SLEEP` seconds a view), so that a test can kill it halfway."""
+
+    name = "eyes"
+    kind = "binding"
+    modalities = ("image", "text", "audio")
+    width = 8
+
+    def __init__(self, home: Home, device: str) -> None:
+        self.sleep = float(os.environ.get("MGX_TEST_SLEEP", "0"))
+        self.blank = os.environ.get("MGX_TEST_BLANK", "")
+
+    def ready(self) -> None: ...
+
+    def fingerprint(self) -> str:
+        return "eyes-1"
+
+    def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
+        return {"version": 1}
+
+    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+        if modality == "image":
+            return media.image(source)
+        return media.text(source) if modality == "text" else media.audio(source, 16000)
+
+    def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+        time.sleep(self.sleep * len(views))
+        return np.stack([self._one(modality, view) for view in views])
+
+    def _one(self, modality: str, view: Any) -> np.ndarray:
+        if self.blank == modality:
+            return np.zeros(8, np.float32)
+        if modality == "image":
+            return np.array([*view.mean((0, 1)), *view.std((0, 1)), 1, 2], np.float32)
+        if modality == "text":
+            return np.array([len(view), *(view.count(letter) for letter in "aeiouxy")], np.float32)
+        return np.array([np.abs(view).mean(), view.std(), len(view), 1, 2, 3, 4, 5], np.float32)
+
+
+PERCEPTOR = Eyes

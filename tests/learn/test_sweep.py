@@ -1,0 +1,235 @@
+"""`mgx learn`: the runs that were asked for, once each, the same however often it was stopped."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mgx.learn.baseline import View
+from mgx.learn.baselines import probe, zeroshot
+from mgx.learn.features import feature_sets
+from mgx.learn.sweep import Asked, algorithm_runs, model_of, scored_splits, split_of, stacks
+from mgx.shared.cli import run
+from mgx.shared.errors import BadRequest
+from mgx.shared.home import Home, find_home
+from mgx.shared.records import read_records
+
+SMALL = ("--hparams", "2", "--trials", "2", "--steps", "12")
+
+
+def learn(home: Home, *more: str) -> int:
+    return run(["--home", str(home.root), "learn", *more])
+
+
+def test_three_modalities_make_three_reported_and_three_leave_one_out_sets(toy):
+    (data,) = feature_sets(toy.home)
+    runs = algorithm_runs("erm", data, Asked(2, 3))
+    assert len(runs) == 6 * 2 * 3
+    assert {(r.train, r.test) for r in runs} == {
+        (("depth", "text"), ("image",)),
+        (("image", "text"), ("depth",)),
+        (("image", "depth"), ("text",)),
+        (("text",), ("image", "depth")),
+        (("depth",), ("image", "text")),
+        (("image",), ("depth", "text")),
+    }
+    assert len({r.key for r in runs}) == len(runs)
+    assert {r.steps for r in runs} == {301}
+
+
+def test_four_modalities_make_four_and_six(home):
+    from tests.conftest import Toy
+
+    Toy(home, ("image", "depth", "text", "audio")).write()
+    (data,) = feature_sets(home)
+    runs = algorithm_runs("erm", data, Asked(1, 1))
+    assert [len(r.test) for r in runs] == [1] * 4 + [2] * 6
+    assert {len(r.train) for r in runs if len(r.test) == 2} == {2}
+
+
+def test_an_explicit_set(toy, capsys):
+    (data,) = feature_sets(toy.home)
+    (one,) = algorithm_runs("erm", data, Asked(1, 1, None, ("text",), "depth"))
+    assert (one.train, one.test) == (("text",), ("depth",))
+    for train, test in ((("text",), ""), ((), "depth"), (("depth",), "depth")):
+        with pytest.raises(BadRequest):
+            algorithm_runs("erm", data, Asked(1, 1, None, train, test))
+    assert learn(toy.home, "--algo", "erm", "--train", "text,imgae", "--test", "depth") == 2
+    assert "Did you mean 'image'" in capsys.readouterr().err
+
+
+def test_what_is_scored_is_what_selection_reads(toy):
+    (data,) = feature_sets(toy.home)
+    single, *_, pair = algorithm_runs("erm", data, Asked(1, 1))
+    assert scored_splits(single) == [("image", "test"), ("image", "val"), ("depth", "val"), ("text", "val")]
+    assert scored_splits(pair) == [("depth", "val"), ("text", "val")]
+
+
+def test_no_test_group_is_trained_on_in_any_modality(toy):
+    (data,) = feature_sets(toy.home)
+    for name in ("erm", "concat"):
+        for one in algorithm_runs(name, data, Asked(1, 3)):
+            division = split_of(data, one.trial_seed)
+            model = model_of(one, data, division)
+            instance = np.zeros(len(data.matrix), int)
+            for rows in data.rows.values():
+                instance[rows] = np.arange(len(data.ids))
+            trained = {data.groups[i] for rows in model.train for i in instance[rows]}
+            tested = {data.groups[i] for rows in model.scored.values() for i in instance[rows]}
+            assert not trained & tested
+
+
+def test_stacks_depend_on_the_sweep_alone(toy):
+    (data,) = feature_sets(toy.home)
+    runs = algorithm_runs("erm", data, Asked(4, 3))
+    made = stacks(runs)
+    assert sorted(r.key for own in made for r in own) == sorted(r.key for r in runs)
+    assert all(len({len(r.train) for r in own}) == 1 for own in made)
+    assert stacks(runs) == made
+
+
+def test_finished_runs_are_skipped(toy, capsys):
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--json") == 0
+    first = capsys.readouterr()
+    assert len(first.out.splitlines()) == 6 * 4 + 3, "24 runs and zero-shot on three modalities"
+    before = {p: p.stat().st_mtime_ns for p in toy.home.runs.rglob("*.jsonl")}
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--json") == 0
+    again = capsys.readouterr()
+    assert again.out == ""
+    assert "0 runs trained now" in again.err
+    assert {p: p.stat().st_mtime_ns for p in toy.home.runs.rglob("*.jsonl")} == before
+
+
+def test_a_larger_sweep_trains_only_what_is_new(toy, capsys):
+    learn(toy.home, "--algo", "erm", "--hparams", "1", "--trials", "2", "--steps", "12")
+    capsys.readouterr()
+    learn(toy.home, "--algo", "erm", *SMALL, "--json")
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_a_record_says_what_it_was_made_from(toy):
+    learn(toy.home, "--algo", "concat", *SMALL, "--probe")
+    records = read_records(toy.home)
+    kinds = {(r.kind, r.run.algorithm) for r in records.values()}
+    assert kinds == {("algorithm", "concat"), ("baseline", "zeroshot"), ("baseline", "probe")}
+    one = next(r for r in records.values() if r.kind == "algorithm" and r.run.test == ("text",))
+    (data,) = feature_sets(toy.home)
+    assert one.run.inputs == data.inputs
+    assert set(one.run.hyper) == {"lr", "weight_decay", "batch_size", "momentum"}
+    assert [c.step for c in one.checkpoints] == [0, 11]
+    assert one.splits["text/test"].rows == 24
+    assert one.splits["text/test"].counts == (6, 6, 6, 6)
+
+
+def test_baselines_are_what_they_say(toy):
+    (data,) = feature_sets(toy.home)
+    view = View(data, split_of(data, 0), ("image", "depth"), "text")
+    x, y = view.xy("text", "test")
+    by_hand = np.array([np.argmin([np.linalg.norm(row - p) for p in data.prompts]) for row in x])
+    np.testing.assert_array_equal(zeroshot.predict(view), by_hand)
+    assert (probe.predict(view) == y).mean() > 0.9
+
+
+def test_one_modality_is_refused(home, capsys):
+    from tests.conftest import Toy
+
+    Toy(home, ("image",)).write()
+    assert learn(home, "--algo", "erm") == 2
+    assert "train on one, test on another" in capsys.readouterr().err
+
+
+def test_damaged_embeddings_are_named_and_nothing_is_recorded(toy, capsys):
+    chunk = next(toy.home.embeddings.glob("toy/eye/depth/vectors/c/3/0"))
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 2
+    said = capsys.readouterr().err
+    assert "c/3/0" in said
+    assert "store verify --repair" in said
+    assert not list(toy.home.runs.rglob("*.jsonl"))
+
+
+def test_unfinished_embeddings_are_named(toy, capsys):
+    next(toy.home.embeddings.glob("toy/eye/depth/commits/00003.json")).unlink()
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 2
+    assert "toy/eye/depth: 7 of 8 shards" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_trained_again(toy, capsys):
+    learn(toy.home, "--algo", "erm", *SMALL)
+    want = {k: r.to_json() for k, r in read_records(toy.home).items()}
+    path = next(p for p in toy.home.runs.glob("toy/eye/erm/*.jsonl"))
+    path.write_text(path.read_text().replace('"status":"finished"', '"status":"finishes"', 1))
+    assert len(read_records(toy.home)) == len(want) - 1
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    assert set(read_records(toy.home)) == set(want)
+
+
+def test_dry_run_trains_nothing(toy, capsys):
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--dry-run", "--json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 24
+    assert {"algorithm", "dataset", "perceptor", "seed", "steps", "hyper"} <= set(rows[0])
+    assert not toy.home.runs.exists()
+
+
+def test_a_run_that_diverges_is_recorded_and_counted(toy, monkeypatch, capsys):
+    from dataclasses import replace
+
+    from mgx.learn import sweep
+    from mgx.learn.algorithm import Common
+
+    monkeypatch.setattr(sweep.space, "draw", lambda hyper, h, t: replace(Common(), lr=1e30 if h else 1e-3))
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 1
+    assert "12 runs diverged" in capsys.readouterr().err
+    statuses = [r.status for r in read_records(toy.home).values() if r.kind == "algorithm"]
+    assert (statuses.count("diverged"), statuses.count("finished")) == (12, 12)
+
+
+def kill_after(seconds: float, home: Home) -> int:
+    """Run a sweep in a process of its own and SIGKILL it a while after its first new record file."""
+    code = "import torch; torch.set_num_threads(1); from mgx.shared.cli import main; main()"
+    sizes = "from mgx.learn import sweep; sweep.STACK = 3;"  # more, smaller stacks: more moments to be killed at
+    args = ["--home", str(home.root), "learn", "--algo", "erm", "--algo", "concat", *SMALL[:4], "--steps", "25"]
+    victim = subprocess.Popen([sys.executable, "-c", sizes + code, *args], stderr=subprocess.DEVNULL)
+    done = len(list(home.runs.rglob("*.jsonl")))
+    while victim.poll() is None and len(list(home.runs.rglob("*.jsonl"))) == done:
+        time.sleep(0.002)
+    time.sleep(seconds)
+    victim.send_signal(signal.SIGKILL)
+    return victim.wait()
+
+
+def contents(home: Home) -> dict[str, bytes]:
+    return {str(p.relative_to(home.runs)): p.read_bytes() for p in home.runs.rglob("*") if p.is_file()}
+
+
+def test_killed_at_random_and_rerun_gives_the_same_records(toy, tmp_path, monkeypatch):
+    from mgx.learn import sweep
+
+    monkeypatch.setattr(sweep, "STACK", 3)
+    other = find_home(tmp_path / "other")
+    other.embeddings.parent.mkdir()
+    other.embeddings.symlink_to(toy.home.embeddings)
+    args = ("--algo", "erm", "--algo", "concat", *SMALL[:4], "--steps", "25")
+    assert learn(other, *args) == 0
+    chance = random.Random(1)
+    killed = sum(kill_after(chance.uniform(0, 0.4), toy.home) == -signal.SIGKILL for _ in range(3))
+    assert killed >= 2, "too few kills for this test to mean anything"
+    assert 3 <= len(list(toy.home.runs.rglob("*.jsonl"))) < len(list(other.runs.rglob("*.jsonl")))
+    assert learn(toy.home, *args) == 0
+    assert contents(toy.home) == contents(other)
+
+
+def test_two_sweeps_at_once_lose_nothing(toy):
+    args = ["learn", "--algo", "erm", *SMALL]
+    code = "from mgx.shared.cli import main; main()"
+    command = [sys.executable, "-c", code, "--home", str(toy.home.root), *args]
+    both = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [p.wait() for p in both] == [0, 0]
+    assert len([r for r in read_records(toy.home).values() if r.run.algorithm == "erm"]) == 24
+    assert not list(toy.home.runs.rglob("*.draft"))

@@ -29,7 +29,9 @@ def main() -> None:
     base = statistics.median(times["python -c pass"])
     for name, own in times.items():
         median = statistics.median(own)
-        print(f"{name:20} {median:6.3f} s   {median / base:5.1f} x python   (of {runs}: {min(own):.3f} to {max(own):.3f})")
+        print(
+            f"{name:20} {median:6.3f} s   {median / base:5.1f} x python   (of {runs}: {min(own):.3f} to {max(own):.3f})"
+        )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import numpy as np
 
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.home import Home
+from mgx.shared.manifest import data_set_name
+from mgx.shared.registry import plain
 from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, stores
 
 
@@ -44,6 +46,7 @@ class FeatureSet:
 
 def feature_sets(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> list[FeatureSet]:
     """Every (data set, perceptor) of the home directory that passes the filters."""
+    dataset = [data_set_name(name, home) for name in dataset]
     groups: dict[tuple[str, str], list[EmbeddingStore]] = {}
     for store in stores(home, dataset, perceptor):
         groups.setdefault((store.plan.dataset, store.plan.perceptor), []).append(store)
@@ -52,13 +55,13 @@ def feature_sets(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[st
         p = perceptor[0] if perceptor else "P"
         raise NotThere(f"no embeddings in {home.embeddings}. Make them with: mgx extract --dataset {d} --perceptor {p}")
     for name in dataset:
-        if not any(name == d for d, _ in groups):
+        if not any(plain(name) == plain(d) for d, _ in groups):
             raise NotThere(
                 f"no embeddings of data set {name!r} in {home.embeddings}. Make them with: "
                 f"mgx extract --dataset {name} --perceptor {perceptor[0] if perceptor else 'P'}"
             )
     for name in perceptor:
-        if not any(name == p for _, p in groups):
+        if not any(plain(name) == plain(p) for _, p in groups):
             raise NotThere(
                 f"no embeddings by perceptor {name!r} in {home.embeddings}. Make them with: "
                 f"mgx extract --dataset {dataset[0] if dataset else 'D'} --perceptor {name}"

@@ -10,9 +10,9 @@ from mgx.select.metrics import Metric
 from mgx.select.table import Table, tabulate
 from mgx.shared.errors import BadManifest, BadRequest, MgxError, NotThere, UnknownName
 from mgx.shared.home import Home
-from mgx.shared.manifest import Manifest, find_manifest
+from mgx.shared.manifest import Manifest, data_set_name, find_manifest
 from mgx.shared.records import Refused, Run, Sweep, read_records, read_sweeps
-from mgx.shared.registry import unknown
+from mgx.shared.registry import plain, unknown
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def survey(
     refused = Refused()
     sweeps = read_sweeps(home, refused)
     everything = _there(home, sweeps)
-    datasets = _matching("data set with run records", dataset, sorted({d for d, _ in everything}))
+    datasets = _matching(
+        "data set with run records", [data_set_name(d, home) for d in dataset], sorted({d for d, _ in everything})
+    )
     perceptors = _matching("perceptor with run records", perceptor, sorted({p for _, p in everything}))
     found = read_records(home, datasets, perceptors, refused)
     asked = [r for s in sweeps for r in s.runs if _fits(r, datasets, perceptors)]
@@ -76,15 +78,11 @@ def _there(home: Home, sweeps: Sequence[Sweep]) -> set[tuple[str, str]]:
 
 def _matching(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
     """The names asked for as they are stored: case, - and _ do not matter (NYUDv2, VGGSound-S)."""
-    stored = {_plain(name): name for name in known}
+    stored = {plain(name): name for name in known}
     for name in wanted if known else ():
-        if _plain(name) not in stored:
+        if plain(name) not in stored:
             raise unknown(kind, name, known)
-    return [stored.get(_plain(name), name) for name in wanted]
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+    return [stored.get(plain(name), name) for name in wanted]
 
 
 def _fits(run: Run, datasets: Sequence[str], perceptors: Sequence[str]) -> bool:

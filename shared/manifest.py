@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mgx.shared.errors import BadManifest, NotThere
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.registry import near, unknown
+from mgx.shared.registry import near, plain, unknown
 
 SHIPPED = files("mgx.data_manifests")
 MANIFEST_NAME = "dataset.toml"  # in a user's own folder
@@ -242,14 +242,18 @@ def find_manifest(name: str, home: Home) -> Manifest:
     own = home.datasets / name / MANIFEST_NAME
     if name not in ("", ".", "..") and own.is_file():
         return _read(own)
-    plain = name.lower().replace("-", "").replace("_", "")
     for shipped in shipped_names():
-        if shipped.replace("_", "") == plain:
+        if plain(shipped) == plain(name):
             return parse((SHIPPED / f"{shipped}.toml").read_bytes(), f"{shipped}.toml", home.datasets / shipped)
     # After the names: a folder that happens to be called like a data set must not hide it.
     if path.is_dir():
         return _read(path / MANIFEST_NAME, f"Write one with: mgx data init {path}")
     raise unknown("data set", name, known_names(home), "Your own: mgx data init PATH.")
+
+
+def data_set_name(name: str, home: Home) -> str:
+    """What embeddings and records call a data set that was named by its manifest's path; names stay as they are."""
+    return find_manifest(name, home).name if name.endswith(".toml") or "/" in name else name
 
 
 def _read(at: Path, next_step: str = "") -> Manifest:

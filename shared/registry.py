@@ -18,6 +18,11 @@ def near(name: str, known: Sequence[str]) -> str:
     return f" Did you mean {lower[close[0]]!r}?" if close else ""
 
 
+def plain(name: str) -> str:
+    """Names that differ only in case, - and _ are one name: NYUDv2 is nyudv2, VGGSound-S is vggsound_s."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def unknown(kind: str, name: str, known: Sequence[str], next_step: str = "") -> UnknownName:
     """The error for a name that nothing has."""
     listing = f" There are: {', '.join(known)}." if known else " There are none."

@@ -27,6 +27,7 @@ import numpy as np
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest, remove_drafts, sync, whole_file, write_whole
 from mgx.shared.home import Home
+from mgx.shared.registry import plain
 
 CHUNK_BYTES = 8 * 2**20
 LEAST_SHARDS = 8  # so that resuming is exercised on small data too
@@ -342,7 +343,8 @@ def _short(value: Any) -> str:
 
 def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[EmbeddingStore]:
     """Every store of the home directory, in order of name, filtered by data set and perceptor."""
+    datasets, perceptors = {plain(d) for d in dataset}, {plain(p) for p in perceptor}
     for path in sorted(home.embeddings.glob("*/*/*/plan.json")):
         names = path.parent.relative_to(home.embeddings).parts
-        if (not dataset or names[0] in dataset) and (not perceptor or names[1] in perceptor):
+        if (not dataset or plain(names[0]) in datasets) and (not perceptor or plain(names[1]) in perceptors):
             yield open_store(path.parent)

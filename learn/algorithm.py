@@ -39,6 +39,8 @@ class Batch(NamedTuple):
     w: Tensor  # (modality, item) float32: 1 = real, 0 = padding (models of a stack differ in batch size)
     row: Tensor  # (modality, item) int64: the instance; equal numbers are the same instance
     step: Tensor  # () int64, from 0
+    steps: Tensor  # () int64, how many there will be
+    epoch: Tensor  # () float32, passes over the smallest training modality so far
     key: Tensor  # () int64, for mgx.learn.keyed; another one each step and sub-step
     prompts: Tensor  # (class, feature) class-prompt vectors; (0, feature) if the perceptor has none
     unlabeled: Tensor  # (modality, item, feature) rows without labels; (0, 0, feature) if there are none

@@ -55,8 +55,10 @@ def is_checkpoint(step: int, steps: int) -> bool:
 class Stack:
     """Models of one algorithm with one number of training modalities and equal structural knobs."""
 
-    def __init__(self, algorithm: Algorithm, models: Sequence[Model], data: FeatureSet, device: str = "cpu") -> None:
-        self.algorithm, self.models, self.data, self.device = algorithm, models, data, device
+    def __init__(
+        self, algorithm: Algorithm, models: Sequence[Model], data: FeatureSet, steps: int, device: str = "cpu"
+    ) -> None:
+        self.algorithm, self.models, self.data, self.steps, self.device = algorithm, models, data, steps, device
         self.matrix = torch.as_tensor(data.matrix, device=device)
         self.instance = torch.as_tensor(_instances(data), device=device)
         self.labels = torch.as_tensor(data.labels, device=device)
@@ -115,6 +117,8 @@ class Stack:
             w=real[:, None].expand(rows.shape),
             row=instance,
             step=torch.tensor(step, device=self.device),
+            steps=torch.tensor(self.steps, device=self.device),
+            epoch=step * sizes / self.counts.min(1).values,
             key=keys,
             prompts=self.prompts,
             unlabeled=self.matrix.new_zeros((0, 0, self.shape.features)),
@@ -129,7 +133,7 @@ class Stack:
     def advance(self, step: int) -> None:
         """One step of every model."""
         batch = self.batch(step)
-        dims = Batch(0, 0, 0, 0, None, 0, None, None)  # type: ignore[arg-type]
+        dims = Batch(0, 0, 0, 0, None, None, 0, 0, None, None)  # type: ignore[arg-type]
         for number, phase in enumerate(self.algorithm.phases):
             now = batch._replace(key=fold(batch.key, number + 1))
             update = vmap(lambda p, k, s, b, phase=phase: phase(p, self.hyper(k), s, b), in_dims=(0, 0, 0, dims))(
@@ -198,7 +202,7 @@ def train(
     algorithm: Algorithm, models: Sequence[Model], data: FeatureSet, steps: int, progress: Progress, device: str = "cpu"
 ) -> list[Trained]:
     """Train a stack to the end; the outcome of each model in the order given."""
-    stack = Stack(algorithm, models, data, device)
+    stack = Stack(algorithm, models, data, steps, device)
     checkpoints: list[list[Checkpoint]] = [[] for _ in models]
     for step in range(steps):
         stack.advance(step)

@@ -41,12 +41,12 @@ from mgx.shared.item import Item, Source, Text
 from mgx.shared.manifest import Manifest, Modality, find_manifest
 from mgx.shared.progress import Progress, progress, say
 from mgx.shared.registry import unknown
+from mgx.shared.seeds import stream
 
 BOUND_ON = "homeobjects"
 HUB = "text"
 VERSION = 1  # of everything between a file and its vector; raise it whenever a vector changes
 ALPHA = 300.0  # of the ridge: about one for each item bound on
-SHUFFLE_SEED = 0
 SIDE = 224  # pixels
 CHUNK = 16  # items between two steps of the progress bar
 
@@ -175,11 +175,18 @@ class LiteBind:
             features = {m: self._item_features(m, manifest.modalities[m], items, bars) for m in self._computed}
         hub = centre(features[HUB])
         target = hub(features[HUB])
-        if self.shuffled:
-            target = target[np.random.default_rng(SHUFFLE_SEED).permutation(len(target))]
-        heads = {m: hub if m == HUB else bind(x, target, ALPHA) for m, x in features.items()}
+        heads = {m: hub if m == HUB else bind(x, self._paired(m, target), ALPHA) for m, x in features.items()}
         save_heads(self._heads_path, heads, self._made_from())
         return heads
+
+    def _paired(self, modality: str, target: np.ndarray) -> np.ndarray:
+        """The texts to bind a modality's items to, (item, width): their own, or shuffled ones for the control.
+
+        Each modality is shuffled on its own. One order for all would still bind image to depth.
+        """
+        if not self.shuffled:
+            return target
+        return target[stream("shuffled pairs", modality).permutation(len(target))]
 
     def _item_features(self, modality: str, settings: Modality, items: Sequence[Item], bars: Progress) -> np.ndarray:
         """Backbone features averaged over each item's views: (item, feature) float64."""
@@ -224,7 +231,7 @@ class LiteBind:
             "weights": {f"{w.package}/{w.path}": w.sha256 for w in weights},
             "align": digest([settings, media_digests]),
             "alpha": ALPHA,
-            "pairs": f"shuffled with seed {SHUFFLE_SEED}" if self.shuffled else "true",
+            "pairs": "shuffled, each modality on its own" if self.shuffled else "true",
             "depth": "silhouette" if self.silhouette else "grey",
         }
 

@@ -46,7 +46,7 @@ def data(home, toy) -> FeatureSet:
 
 def stack_of(algorithm: Algorithm, data: FeatureSet, hypers, modalities=("image", "depth")) -> Stack:
     rows = tuple(data.rows[m] for m in modalities)
-    return Stack(algorithm, [Model(key_of(n), h, rows, {}) for n, h in enumerate(hypers)], data)
+    return Stack(algorithm, [Model(key_of(n), h, rows, {}) for n, h in enumerate(hypers)], data, 100)
 
 
 def run(stack: Stack, steps: int) -> list[Batch]:

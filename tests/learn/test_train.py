@@ -42,9 +42,12 @@ def step(stack: Stack, steps: int) -> None:
 def test_stacked_equals_alone(data, name, modalities):
     algorithm = ALGORITHMS.get(name)
     models = [model(data, name, seed, modalities) for seed in range(5)]
-    together = Stack(algorithm, models, data)
+    together = Stack(algorithm, models, data, 100)
     step(together, 50)
-    pairs = (Stack(algorithm, [models[3], models[1]], data), [3, 1]), (Stack(algorithm, models[4:], data), [4])
+    pairs = (
+        (Stack(algorithm, [models[3], models[1]], data, 100), [3, 1]),
+        (Stack(algorithm, models[4:], data, 100), [4]),
+    )
     for stack, places in pairs:
         step(stack, 50)
         for n, place in enumerate(places):
@@ -57,7 +60,7 @@ def test_same_seed_same_weights_and_other_seed_other_weights(data, name):
     algorithm = ALGORITHMS.get(name)
     made = []
     for seed in (1, 1, 2):
-        stack = Stack(algorithm, [replace(model(data, name, 1), key=key_of(seed))], data)
+        stack = Stack(algorithm, [replace(model(data, name, 1), key=key_of(seed))], data, 100)
         step(stack, 5)
         made.append(torch.cat([p.flatten() for p in stack.params.values()]))
     assert torch.equal(made[0], made[1])
@@ -110,7 +113,7 @@ def plain(stack: Stack, inputs: int) -> tuple[nn.Sequential, nn.Linear]:
 @pytest.mark.parametrize("modalities", [("image", "depth"), ("image", "depth", "text"), ("text",)], ids="+".join)
 def test_erm_is_a_plain_loop(data, modalities):
     one = model(data, "erm", 1, modalities)
-    stack = Stack(ALGORITHMS.get("erm"), [one], data)
+    stack = Stack(ALGORITHMS.get("erm"), [one], data, 100)
     body, head = plain(stack, 16)
     net = nn.Sequential(body, head)
     optimizer = torch.optim.Adam(net.parameters(), lr=one.hyper.lr, weight_decay=one.hyper.weight_decay)
@@ -131,7 +134,7 @@ def test_erm_is_a_plain_loop(data, modalities):
 @pytest.mark.parametrize("modalities", [("image", "depth"), ("text",)], ids="+".join)
 def test_concat_is_a_plain_loop_over_paired_rows(data, modalities):
     one = model(data, "concat", 2, modalities)
-    stack = Stack(ALGORITHMS.get("concat"), [one], data)
+    stack = Stack(ALGORITHMS.get("concat"), [one], data, 100)
     net = PlainConcat(*plain(stack, 16 * len(modalities)))
     optimizer = torch.optim.Adam(net.parameters(), lr=one.hyper.lr, weight_decay=one.hyper.weight_decay)
     for number in range(60):
@@ -149,7 +152,7 @@ def test_concat_is_a_plain_loop_over_paired_rows(data, modalities):
 
 
 def test_batches_hold_training_rows_of_the_right_modality(data):
-    stack = Stack(ALGORITHMS.get("erm"), [model(data, "erm", seed) for seed in range(3)], data)
+    stack = Stack(ALGORITHMS.get("erm"), [model(data, "erm", seed) for seed in range(3)], data, 100)
     for number in range(20):
         batch = stack.batch(number)
         for n, own in enumerate(stack.models):
@@ -164,7 +167,7 @@ def test_padding_never_counts():
     y = torch.randint(4, (2, 10))
     w = (torch.arange(10) < 6).float().expand(2, 10)
     none = torch.zeros(())
-    batch = Batch(none, y, w, none, none, none, none, none)
+    batch = Batch(none, y, w, *[none] * 7)
     logits = torch.randn(2, 10, 4)
     want = [nn.functional.cross_entropy(logits[d, :6], y[d, :6]) for d in range(2)]
     torch.testing.assert_close(risks(logits, batch), torch.stack(want))

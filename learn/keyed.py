@@ -59,6 +59,26 @@ def uniform(key: Tensor, name: str, shape: Sequence[int]) -> Tensor:
     return _shift(_bits(key, name, shape), 40).to(torch.float32) * 2.0**-24
 
 
+def normal(key: Tensor, name: str, shape: Sequence[int]) -> Tensor:
+    """Normal with mean 0 and variance 1, (*shape) float32 (Box, Muller, 1958, https://doi.org/10.1214/aoms/1177706645)."""
+    radius = (-2 * torch.log1p(-uniform(key, f"{name}.radius", shape))).sqrt()
+    return radius * torch.cos(2 * torch.pi * uniform(key, f"{name}.angle", shape))
+
+
 def integers(key: Tensor, name: str, shape: Sequence[int], below: Tensor) -> Tensor:
     """Uniform on 0 .. below-1, (*shape) int64; `below` broadcasts against the shape and is under 2^31."""
     return (_shift(_bits(key, name, shape), 33) * below) >> 31
+
+
+def beta(key: Tensor, name: str, shape: Sequence[int], a: Tensor) -> Tensor:
+    """Beta(a, a), (*shape) float32; `a` is positive and broadcasts against the shape.
+
+    Without rejection: s below is Student's t with 2a degrees of freedom, over sqrt(2a) (Bailey, 1994,
+    https://doi.org/10.2307/2153537), and (1 + s / sqrt(1 + s^2)) / 2 is the draw.
+    """
+    radius = 1 - uniform(key, f"{name}.radius", shape).double()  # never 0
+    angle = uniform(key, f"{name}.angle", shape).double()
+    s = (radius ** (-1 / a.double()) - 1).sqrt() * torch.cos(2 * torch.pi * angle)
+    root = (1 + s.square()).sqrt()
+    small = 0.5 / (root * (root + s.abs()))  # the draw's distance from the nearer end, without cancellation
+    return torch.where(s < 0, small, 1 - small).to(torch.float32)

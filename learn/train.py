@@ -56,13 +56,20 @@ class Stack:
     """Models of one algorithm with one number of training modalities and equal structural knobs."""
 
     def __init__(
-        self, algorithm: Algorithm, models: Sequence[Model], data: FeatureSet, steps: int, device: str = "cpu"
+        self,
+        algorithm: Algorithm,
+        models: Sequence[Model],
+        data: FeatureSet,
+        steps: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,  # of weights, batches and knobs; float64 is for checking formulas
     ) -> None:
         self.algorithm, self.models, self.data, self.steps, self.device = algorithm, models, data, steps, device
-        self.matrix = torch.as_tensor(data.matrix, device=device)
+        self.dtype = dtype
+        self.matrix = torch.as_tensor(data.matrix, dtype=dtype, device=device)
         self.instance = torch.as_tensor(_instances(data), device=device)
         self.labels = torch.as_tensor(data.labels, device=device)
-        self.prompts = torch.as_tensor(data.prompts, device=device)
+        self.prompts = torch.as_tensor(data.prompts, dtype=dtype, device=device)
         self.keys = torch.tensor([m.key for m in models], device=device)
         self.fixed = dict(structural(models[0].hyper))
         self.knobs = self._knobs()
@@ -75,7 +82,8 @@ class Stack:
         self.diverged = torch.full((len(models),), -1, device=device)
 
     def _init(self, key: Tensor, knobs: Mapping[str, Any]) -> Params:
-        return self.algorithm.init(key, self.shape, self.hyper(knobs))
+        params = self.algorithm.init(key, self.shape, self.hyper(knobs))
+        return {name: p.to(self.dtype) for name, p in params.items()}
 
     def hyper(self, knobs: Mapping[str, Any]) -> Any:
         """One model's hyperparameters: numbers as 0-d tensors, structural ones as they are."""
@@ -83,7 +91,8 @@ class Stack:
 
     def _knobs(self) -> dict[str, Tensor]:
         names = [f.name for f in fields(self.models[0].hyper) if f.name not in self.fixed]
-        return {n: torch.tensor([float(getattr(m.hyper, n)) for m in self.models], device=self.device) for n in names}
+        values = {name: [float(getattr(m.hyper, name)) for m in self.models] for name in names}
+        return {name: torch.tensor(own, dtype=self.dtype, device=self.device) for name, own in values.items()}
 
     def _table(self) -> tuple[Tensor, Tensor]:
         """Training rows of every model, padded: (model, modality, place), and how many (model, modality)."""
@@ -109,7 +118,7 @@ class Stack:
         keys = fold(self.keys, step)
         drawn = vmap(self._places, in_dims=(0, 0, None))(keys, self.counts, most)
         rows = self.table.gather(2, drawn)
-        real = (torch.arange(most, device=self.device) < sizes[:, None]).float()
+        real = (torch.arange(most, device=self.device) < sizes[:, None]).to(self.dtype)
         instance = self.instance[rows]
         return Batch(
             x=self.matrix[rows],
@@ -118,7 +127,7 @@ class Stack:
             row=instance,
             step=torch.tensor(step, device=self.device),
             steps=torch.tensor(self.steps, device=self.device),
-            epoch=step * sizes / self.counts.min(1).values,
+            epoch=(step * sizes).to(self.dtype) / self.counts.min(1).values,
             key=keys,
             prompts=self.prompts,
             unlabeled=self.matrix.new_zeros((0, 0, self.shape.features)),

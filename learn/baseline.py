@@ -14,6 +14,8 @@ from mgx.learn.features import FeatureSet
 from mgx.learn.split import Split
 from mgx.shared.registry import Registry
 
+Side = Literal["train", "val", "test"]
+
 
 @dataclass(frozen=True)
 class View:
@@ -24,15 +26,20 @@ class View:
     train: tuple[str, ...]
     test: str
 
-    def rows(self, modality: str, side: Literal["train", "val", "test"]) -> np.ndarray:
+    def rows(self, modality: str, side: Side) -> np.ndarray:
         """Row numbers of one side of the split in one modality, (item,)."""
         instances = self.data.having(modality, getattr(self.split, side))
         return np.asarray(self.data.rows[modality][instances])
 
-    def xy(self, modality: str, side: Literal["train", "val", "test"]) -> tuple[np.ndarray, np.ndarray]:
+    def xy(self, modality: str, side: Side) -> tuple[np.ndarray, np.ndarray]:
         """Features (item, feature) and labels (item,) of one side in one modality."""
         instances = self.data.having(modality, getattr(self.split, side))
         return self.data.matrix[self.rows(modality, side)], self.data.labels[instances]
+
+    def pooled(self, side: Side) -> tuple[np.ndarray, np.ndarray]:
+        """Features and labels of one side in all training modalities."""
+        parts = [self.xy(modality, side) for modality in self.train]
+        return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
 
 
 @dataclass(frozen=True)

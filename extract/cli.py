@@ -17,13 +17,16 @@ Examples:
 """
 
 
+SHOWN = 20  # skipped items listed of one store
+
+
 @click.command(epilog=EXAMPLES)
 @click.option("--dataset", required=True, metavar="D", help="A data set's name, or the path of its manifest.")
 @click.option("--perceptor", required=True, metavar="P", help="A perceptor's name, or package.module:Name.")
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--replace", is_flag=True, help="Overwrite embeddings that were made from something else.")
-@click.option("--retry-skipped", is_flag=True, help="Try again the items that could not be used.")
+@click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
+@click.option("--retry-skipped", is_flag=True, help="Try again what could not be used, changed or not.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_obj
@@ -40,20 +43,24 @@ def extract(
 ) -> None:
     """Embed the modalities of a data set with a frozen perceptor, once.
 
-    Stopped and started again, it continues where it was. Items that cannot be used are listed and
-    counted; they never shift other rows.
+    Stopped and started again, it continues where it was; files that changed in name or size are
+    embedded again. Items that cannot be used are listed and counted; they never shift other rows.
     """
-    from mgx.extract.dataset import load_items
-    from mgx.extract.job import learner_items, plan_tasks, preview, run_task
-    from mgx.extract.perceptor import PERCEPTORS
+    from mgx.extract.dataset import load_items, require_media
+    from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview, run_task
+    from mgx.extract.perceptor import open_perceptor
+    from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
 
-    opened = PERCEPTORS.get(perceptor)(home, device)
+    opened = open_perceptor(perceptor, home, check_device(device))
     manifest = find_manifest(dataset, home)
+    require_media(manifest, opened.name)
     tasks = plan_tasks(manifest, learner_items(load_items(manifest, home)), opened, modalities)
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return
+    if others := [m for m in manifest.modalities if not encoded_as(opened, m, manifest.modalities[m])]:
+        say(f"{opened.name} does not embed {', '.join(others)} of {manifest.name}.")
     opened.ready()
     with progress() as bars:
         outcomes = [run_task(task, opened, home, bars, replace, retry_skipped) for task in tasks]
@@ -62,14 +69,16 @@ def extract(
         say(
             f"{outcome.store}: {outcome.items} items{without}, {outcome.written} of {outcome.shards} shards written now"
         )
-        for item, reason in outcome.skipped.items():
+        for item, reason in list(outcome.skipped.items())[:SHOWN]:
             say(f"  skipped {item}: {reason}")
+        if len(outcome.skipped) > SHOWN:
+            say(f"  and {len(outcome.skipped) - SHOWN} more; all of them: --json")
     if as_json:
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
     if skipped := sum(len(outcome.skipped) for outcome in outcomes):
-        again = f"mgx extract --dataset {dataset} --perceptor {perceptor} --retry-skipped"
-        say(f"{skipped} items could not be used. After mending them: {again}")
-    if refused := [line for outcome in outcomes for line in outcome.refused]:
+        say(f"{skipped} items could not be used. Mend them, and run the same command again.")
+    nothing = [f"{o.store}: not one item could be used." for o in outcomes if len(o.skipped) == o.items]
+    if refused := nothing + [line for outcome in outcomes for line in outcome.refused]:
         raise WorkFailed("\n".join(refused))
 
 

@@ -38,6 +38,7 @@ Examples:
   mgx data init my/items.csv         id,label,group and a column per modality
   mgx data init my/vectors.npz       arrays id, label and one per modality
 """
+NARROW = 60  # columns of a terminal: in fewer a table's cells would be a letter wide
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -87,9 +88,10 @@ def info(home: Home, name: str, as_json: bool) -> None:
 def check(home: Home, name: str, media: bool, as_json: bool) -> None:
     """Compare a data set on disk with its manifest: counts, labels, missing and unexpected files.
 
-    Exit code 0: in order. 1: some media cannot be used. 2: the description does not fit the data.
+    Exit code 0: in order. 1: files that the table names are missing, or some media cannot be used.
+    2: the description does not fit the data.
     """
-    from mgx.extract.dataset import find_items
+    from mgx.extract.dataset import find_items, some
     from mgx.extract.survey import count, unusable
 
     manifest = find_manifest(name, home)
@@ -103,10 +105,15 @@ def check(home: Home, name: str, media: bool, as_json: bool) -> None:
         _print_json(asdict(result))
     else:
         _print_survey(asdict(result))
-    if result.differences:
-        raise BadManifest(f"{manifest.name}: the data is not what its manifest expects: {result.differences[0]}")
+    lost = [path for paths in found.lost.values() for path in paths]
+    problems = [f"{manifest.name}: {len(lost)} files that the table names are missing: {some(lost)}."] if lost else []
     if result.unusable:
-        raise WorkFailed(f"{manifest.name}: {len(result.unusable)} files or texts cannot be used.")
+        problems.append(f"{manifest.name}: {len(result.unusable)} files or texts cannot be used.")
+    if result.differences:
+        first = f"{manifest.name}: the data is not what its manifest expects: {result.differences[0]}"
+        raise BadManifest("\n".join([first, *problems]))
+    if problems:
+        raise WorkFailed("\n".join(problems))
 
 
 @data.command(epilog=INIT_EXAMPLE)
@@ -114,19 +121,26 @@ def check(home: Home, name: str, media: bool, as_json: bool) -> None:
 @click.option("--name", default="", help="The data set's name.  [default: the folder's]")
 @click.option("--depth-unit", type=click.Choice(["mm", "m"]), help="What a depth pixel means.")
 @click.option("--pattern", help="Order of a folder tree, e.g. '{label}/{modality}/{id}.{ext}'.")
-@click.option("--force", is_flag=True, help="Overwrite an existing dataset.toml.")
+@click.option("--force", is_flag=True, help="Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
 @click.option("--dry-run", is_flag=True, help="Print the manifest instead of writing it.")
 @click.pass_obj
 def init(
     home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, force: bool, dry_run: bool
 ) -> None:
     """Write the manifest (dataset.toml) of your own data at PATH, with measured counts."""
+    from mgx.extract.dataset import escape, some
     from mgx.extract.describe import describe
 
     description = describe(path, home, name, depth_unit or "", pattern)
     at, manifest = description.at, description.manifest
     if description.left_out:
-        say(f"left out, as they look like no modality: {', '.join(description.left_out)}")
+        say(f"left out, as they look like no modality: {escape(', '.join(description.left_out))}")
+    if over := description.passed_over:
+        say(f"passed over, {len(over)} in all: {some(over)}. Put real folders and files in their place to have them.")
+    for modality, paths in description.lost.items():
+        say(
+            f"{len(paths)} files that column {manifest.modalities[modality].column!r} names are missing: {some(paths)}."
+        )
     if vague := [n for n, m in manifest.modalities.items() if m.kind == "depth" and not m.unit]:
         say(f"the unit of {vague[0]!r} is not known: use --depth-unit, or fill in modalities.{vague[0]}.unit.")
     if dry_run:
@@ -134,11 +148,21 @@ def init(
         return
     if at.exists() and not force:
         raise BadRequest(f"{at} exists. Overwrite it with --force.")
+    if at.exists() and at.read_text(encoding="utf-8", errors="replace") != description.toml:
+        say(f"kept the old manifest as {_keep(at)}.")
     write_whole(at, description.toml)
     say(
         f"wrote {at}: {manifest.expect.items} items, {len(manifest.label.classes)} classes, "
         f"{', '.join(manifest.modalities)}. Next: mgx data check {at}"
     )
+
+
+def _keep(at: Path) -> Path:
+    """Copy a file that is about to be replaced. An older copy stays: it may be the one that was edited by hand."""
+    names = (f"{at.name}.bak", *(f"{at.name}.{n}.bak" for n in range(2, 1000)))
+    kept = next(path for path in map(at.with_name, names) if not path.exists())
+    write_whole(kept, at.read_bytes())
+    return kept
 
 
 def _row(name: str, home: Home) -> dict[str, Any]:
@@ -147,7 +171,7 @@ def _row(name: str, home: Home) -> dict[str, Any]:
         manifest = find_manifest(name, home)
     except MgxError as error:
         state = {"where": "broken manifest", "root": str(home.datasets / name)}
-        return {"name": name, "title": str(error), "items": None, "modalities": [], **state}
+        return {"name": name, "title": "; ".join(str(error).splitlines()), "items": None, "modalities": [], **state}
     counts = {"items": manifest.expect.items, "modalities": list(manifest.modalities)}
     return {"name": name, "title": manifest.dataset.title, **counts, **_state(manifest)}
 
@@ -206,6 +230,8 @@ def _place(manifest: Manifest, name: str) -> str:
 
 
 def _print_survey(result: dict[str, Any]) -> None:
+    from mgx.extract.dataset import escape
+
     pairs = {"data set": result["dataset"], "folder": result["root"], "groups": str(result["groups"])}
     pairs["items"] = f"{result['items']} (expected {_cell(result['expected_items'])})"
     if result["parts"]:
@@ -214,18 +240,32 @@ def _print_survey(result: dict[str, Any]) -> None:
         pairs["media opened"] = f"{result['decoded']}, of them unusable: {len(result['unusable'])}"
     _print_pairs(pairs)
     rows = [
-        [name, str(m["found"]), _cell(m["expected"]), str(m["missing"]), ", ".join(m["examples"])]
+        [name, str(m["found"]), _cell(m["expected"]), str(m["missing"]), str(m["lost"]), ", ".join(m["examples"])]
         for name, m in result["modalities"].items()
     ]
-    _print_table(["modality", "found", "expected", "missing", "for instance"], rows)
+    _print_table(["modality", "found", "expected", "missing", "of them files lost", "for instance"], rows)
     _print_table(["class", "items"], [[name, str(n)] for name, n in result["classes"].items()])
-    for problem in result["unusable"]:
-        click.echo(f"unusable: {problem['item']} {problem['modality']}: {problem['reason']}")
-    for name in result["unexpected_files"]:
-        click.echo(f"belongs to no item: {name}")
-    for kind, lines in (("note", result["notes"]), ("differs", result["differences"])):
+    over = result["passed_over"]
+    more = over["total"] - len(over["examples"])
+    listings = {
+        "unusable": [f"{u['item']} {u['modality']}: {u['reason']}" for u in result["unusable"]],
+        "file missing": list(_lost_lines(result["modalities"])),
+        "passed over": over["examples"] + ([f"and {more} more"] if more else []),
+        "belongs to no item": result["unexpected_files"],
+        "note": result["notes"],
+        "differs": result["differences"],
+    }
+    for kind, lines in listings.items():
         for line in lines:
-            click.echo(f"{kind}: {line}")
+            click.echo(f"{kind}: {escape(line)}")
+
+
+def _lost_lines(modalities: dict[str, Any]) -> Iterator[str]:
+    """Paths that the table names, of files that are not there, and how many more there are."""
+    for name, counts in modalities.items():
+        yield from (f"{name}: {path}" for path in counts["lost_files"])
+        if more := counts["lost"] - len(counts["lost_files"]):
+            yield f"{name}: and {more} more"
 
 
 def _cell(value: Any) -> str:
@@ -240,19 +280,32 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table, or where it would not fit a block of plain lines for each row."""
     from rich.console import Console
     from rich.table import Table
 
+    from mgx.extract.dataset import escape
+
+    rows = [[escape(cell) for cell in row] for row in rows]
+    # Names come from the user's data: what looks like rich's markup is not meant as such.
+    console = Console(markup=False, highlight=False, emoji=False)
+    if console.width < NARROW:
+        for row in rows:
+            click.echo(
+                "\n  ".join([row[0], *(f"{name}: {cell}" for name, cell in zip(columns[1:], row[1:], strict=True))])
+            )
+        return
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    # Names come from the user's data: what looks like rich's markup is not meant as such.
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    console.print(table)
 
 
 def _print_pairs(pairs: dict[str, str]) -> None:
+    from mgx.extract.dataset import escape
+
     width = max(map(len, pairs)) + 2
     for key, value in pairs.items():
-        click.echo(f"{key:<{width}}{value}")
+        click.echo(f"{key:<{width}}{escape(value)}")

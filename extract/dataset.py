@@ -1,22 +1,26 @@
 """A data set's items: made present, read, and checked once, so that everything after can trust them."""
 
 import errno
+import shlex
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mgx.extract.unpack import unpack_shipped
-from mgx.shared.errors import BadManifest, NotThere
+from mgx.shared.errors import BadManifest, BadRequest, NotThere
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home
 from mgx.shared.item import PARTS, Item, Source, Text
-from mgx.shared.manifest import Manifest
+from mgx.shared.manifest import MANIFEST_NAME, Manifest
 from mgx.shared.registry import Registry, near
 
 Reader = Callable[[Manifest], Iterator[Item]]
 READERS = Registry("reader", "mgx.extract.readers", "read", "mgx.readers")
 SHOWN = 5  # problems named in one message
+LONGEST = 100  # characters of a name in a list: a cell of text may stand where a path was expected
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of what breaks a line or cannot be written
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Found:
     items: tuple[Item, ...]
     missing: Mapping[str, tuple[str, ...]]  # modality -> ids of the items without it
     dropped: Mapping[str, int]  # label that is no class -> its items, with label.on_unknown = "drop"
+    lost: Mapping[str, tuple[str, ...]]  # modality -> paths that its column names, of files that are not there
 
 
 def load_items(manifest: Manifest, home: Home) -> list[Item]:
@@ -45,7 +50,7 @@ def find_items(manifest: Manifest, home: Home) -> Found:
             unpack_shipped(source.file[0].path, source.file[0].sha256, manifest.root)
     require_data(manifest)
     reader: Reader = READERS.get(manifest.items.reader)
-    items, dropped = _checked(manifest, reader(manifest))
+    items, dropped, lost = _checked(manifest, reader(manifest))
     missing = {name: tuple(i.id for i in items if name not in i.media) for name in manifest.modalities}
     for name, ids in missing.items():
         if ids and manifest.modalities[name].missing == "error":
@@ -53,8 +58,20 @@ def find_items(manifest: Manifest, home: Home) -> Found:
             raise BadManifest(
                 f'{manifest.root}: {len(ids)} items have no {name!r} (modalities.{name}.missing = "error"): {listing}'
                 + (" ..." if len(ids) > SHOWN else ".")
+                + (f" Files that are named, but not there: {some(lost[name])}." if name in lost else "")
             )
-    return Found(items, missing, dropped)
+    return Found(items, missing, dropped, lost)
+
+
+def require_media(manifest: Manifest, perceptor: str) -> None:
+    """BadRequest if the data set holds ready-made vectors and the perceptor is one that encodes media."""
+    if manifest.items.reader != "vectors" or perceptor == "vectors":
+        return
+    name = str(manifest.root) if (manifest.root / MANIFEST_NAME).is_file() else manifest.name
+    raise BadRequest(
+        f"data set {manifest.name!r} holds ready-made vectors, which perceptor {perceptor!r} cannot encode. "
+        f"Take them as they are: mgx extract --dataset {shlex.quote(name)} --perceptor vectors"
+    )
 
 
 def table_path(manifest: Manifest) -> Path | None:
@@ -103,27 +120,63 @@ def differences(manifest: Manifest, found: Found) -> list[str]:
     ]
 
 
-def _checked(manifest: Manifest, items: Iterable[Item]) -> tuple[tuple[Item, ...], Mapping[str, int]]:
-    """Items in order of id, each with a group and only the media that are there; and the labels dropped."""
+def some(names: Sequence[str]) -> str:
+    """The first few names on one line."""
+    return ", ".join(escape(name)[:LONGEST] for name in names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+
+
+def escape(text: str) -> str:
+    """Text on one line: what would break it, or steer a terminal, is written as Python would."""
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in CONTROL else c for c in text)
+
+
+def label_problem(item: Item) -> str:
+    """What is wrong with a label as a name, or nothing."""
+    if item.label == item.label.strip() == escape(item.label):
+        return ""
+    return f"item {item.id!r}: label {item.label!r} would not serve as a name (control character, blank at an end)."
+
+
+def _checked(
+    manifest: Manifest, items: Iterable[Item]
+) -> tuple[tuple[Item, ...], Mapping[str, int], Mapping[str, tuple[str, ...]]]:
+    """Items in order of id, each with a group and only the media that are there; the labels dropped, the files lost."""
     folder = _Folder(manifest.root)
     kept: dict[str, Item] = {}
+    lost: dict[str, list[str]] = {}
     dropped: Counter[str] = Counter()
     problems: list[str] = []
     for read in items:
         item = replace(read, group=read.group or read.id, media=_present(read))
-        if item.label and item.label not in manifest.label.classes and manifest.label.on_unknown == "drop":
+        # A label with a blank too many is a slip, not a label to drop.
+        unknown = item.label and item.label not in manifest.label.classes and not label_problem(item)
+        if unknown and manifest.label.on_unknown == "drop":
             dropped[item.label] += 1
         elif problem := _problem(manifest, item, kept.get(item.id), folder):
             problems.append(f"{manifest.root}: {item.place}: {problem}")
         else:
             kept[item.id] = item
+            for name, path in _lost(manifest, read, item):
+                lost.setdefault(name, []).append(path)
     if problems:
         more = [f"and {len(problems) - SHOWN} more."] if len(problems) > SHOWN else []
         raise BadManifest("\n".join(problems[:SHOWN] + more))
     if not kept:
         listed = f" All {dropped.total()} have labels that are no class, such as {min(dropped)!r}." if dropped else ""
         raise BadManifest(f"{table_path(manifest) or manifest.root}: no items.{listed} {_how(manifest)}")
-    return tuple(kept[name] for name in sorted(kept)), dict(sorted(dropped.items()))
+    in_order = tuple(kept[name] for name in sorted(kept))
+    return in_order, dict(sorted(dropped.items())), {name: tuple(paths) for name, paths in lost.items()}
+
+
+def _lost(manifest: Manifest, read: Item, item: Item) -> Iterator[tuple[str, str]]:
+    """(modality, path) of what a cell names and is not there. A template only says where a file may be."""
+    for name, views in read.media.items():
+        settings = manifest.modalities.get(name)
+        if name in item.media or settings is None or settings.column is None:
+            continue
+        for view in views:
+            if isinstance(view, Path):
+                yield name, str(view.relative_to(manifest.root) if view.is_relative_to(manifest.root) else view)
 
 
 def _problem(manifest: Manifest, item: Item, twin: Item | None, folder: "_Folder") -> str:
@@ -138,6 +191,8 @@ def _problem(manifest: Manifest, item: Item, twin: Item | None, folder: "_Folder
         return f"id {item.id!r} is already that of {twin.place}.{hint}"
     if not item.label:
         return f"item {item.id!r} has no label."
+    if problem := label_problem(item):
+        return problem
     if item.label not in manifest.label.classes:
         return f"item {item.id!r}: label {item.label!r} is no class.{near(item.label, manifest.label.classes)}"
     if item.part not in PARTS:

@@ -2,15 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgx.extract.dataset import READERS, Found, find_items
-from mgx.extract.layout import Layout, guess_layout, slug
-from mgx.shared.errors import BadRequest
+from mgx.extract.dataset import READERS, SHOWN, Found, find_items, label_problem, some
+from mgx.extract.layout import Layout, guess_layout, over_hint, slug
+from mgx.shared.errors import BadManifest, BadRequest
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home
+from mgx.shared.item import Item
 from mgx.shared.manifest import MANIFEST_NAME, Manifest, parse
 
 PROVISIONAL = ("(not yet known)", "(neither)")  # a manifest needs two classes before the data is read
@@ -24,6 +25,8 @@ class Description:
     toml: str
     manifest: Manifest
     left_out: tuple[str, ...]
+    passed_over: tuple[str, ...]
+    lost: Mapping[str, tuple[str, ...]]  # modality -> paths that the table names, of files that are not there
 
 
 def describe(path: Path, home: Home, name: str = "", unit: str = "", pattern: str | None = None) -> Description:
@@ -33,16 +36,22 @@ def describe(path: Path, home: Home, name: str = "", unit: str = "", pattern: st
     at = layout.root / MANIFEST_NAME
     first = _parse(to_toml(layout, name, PROVISIONAL, unit), at)
     items = list(READERS.get(layout.reader)(first))
+    _refuse_labels(layout, items)
     classes = sorted({item.label for item in items if item.label.strip()})
     if len(classes) < 2:
-        raise BadRequest(f"{layout.root}: found {len(classes)} classes in {len(items)} items; two are the least.")
+        raise BadRequest(
+            f"{layout.root}: found {len(classes)} classes in {len(items)} items; two are the least."
+            + over_hint(layout.passed_over)
+        )
     labels_of: dict[str, set[str]] = {}
     for item in items:
         labels_of.setdefault(item.id, set()).add(item.label)
     by_label = layout.reader == "tree" and any(len(labels) > 1 for labels in labels_of.values())
     plain = to_toml(layout, name, classes, unit, by_label)
-    text = to_toml(layout, name, classes, unit, by_label, find_items(_parse(plain, at), home))
-    return Description(at, text, _parse(text, at), layout.left_out)
+    found = find_items(_parse(plain, at), home)
+    _refuse_lost(layout, found)
+    text = to_toml(layout, name, classes, unit, by_label, found)
+    return Description(at, text, _parse(text, at), layout.left_out, layout.passed_over, found.lost)
 
 
 def to_toml(
@@ -64,6 +73,24 @@ def quote(text: str) -> str:
     """A TOML basic string."""
     # JSON escapes the same characters in the same way, but for DEL, which TOML wants escaped too.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _refuse_labels(layout: Layout, items: Sequence[Item]) -> None:
+    """BadManifest for labels that cannot be classes: before they are written as such."""
+    bad = [f"{item.place}: {problem}" for item in items if item.label.strip() and (problem := label_problem(item))]
+    if bad:
+        more = [f"and {len(bad) - SHOWN} more."] if len(bad) > SHOWN else []
+        raise BadManifest("\n".join([*(f"{layout.root}: {line}" for line in bad[:SHOWN]), *more]))
+
+
+def _refuse_lost(layout: Layout, found: Found) -> None:
+    """BadRequest if none of the files that a column names is there: most likely its paths start elsewhere."""
+    for name, paths in found.lost.items():
+        if len(found.missing[name]) == len(found.items):
+            raise BadRequest(
+                f"{layout.root / (layout.path or '')}: column {layout.modalities[name].column!r} names {len(paths)} "
+                f"files, and none of them is there: {some(paths)}. Paths start from {layout.root}."
+            )
 
 
 def _parse(text: str, at: Path) -> Manifest:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from mgx.extract.perceptor import Perceptor
-from mgx.shared.errors import BadEmbedding, BadItem, BadManifest, BadRequest
+from mgx.shared.errors import BadEmbedding, BadItem, BadManifest, BadRequest, Damaged
+from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Source, Text
+from mgx.shared.item import Item, Row, Source, Text
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.progress import Progress
 from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, open_store, plan_store, rows_digest, store_folder
@@ -24,12 +25,16 @@ BATCH = 32  # views encoded at once
 
 @dataclass(frozen=True)
 class Task:
-    """One store to fill: a modality of a data set, or the class prompts."""
+    """One store to fill: a modality of a data set, or the class prompts.
+
+    `modality` is what items call it, `encoded_as` what the perceptor is asked to encode.
+    """
 
     plan: Plan
     rows: Rows
     items: tuple[Item, ...]
-    modality: str  # what the perceptor is asked to encode; "text" for the class prompts
+    modality: str
+    encoded_as: str
     settings: Modality
     root: Path  # of the data set
     absent: int = 0
@@ -56,9 +61,19 @@ def learner_items(items: Sequence[Item]) -> list[Item]:
     return kept
 
 
+def encoded_as(perceptor: Perceptor, name: str, settings: Modality) -> str | None:
+    """What a perceptor takes a modality for: its own name if the perceptor knows that, else its kind, else nothing.
+
+    So "caption" of kind text is encoded as text, and two cameras of kind image both as image.
+    """
+    if perceptor.name == "vectors" or name in perceptor.modalities:
+        return name
+    return settings.kind if settings.kind in perceptor.modalities else None
+
+
 def wanted_modalities(manifest: Manifest, perceptor: Perceptor, asked: Sequence[str]) -> list[str]:
     """The modalities that both know, in the manifest's order; those asked for must be among them."""
-    both = [m for m in manifest.modalities if m in perceptor.modalities or perceptor.name == "vectors"]
+    both = [name for name, settings in manifest.modalities.items() if encoded_as(perceptor, name, settings)]
     if strange := [m for m in asked if m not in both]:
         raise BadRequest(
             f"perceptor {perceptor.name!r} and data set {manifest.name!r} do not share the modality "
@@ -73,18 +88,23 @@ def wanted_modalities(manifest: Manifest, perceptor: Perceptor, asked: Sequence[
 
 
 def plan_tasks(manifest: Manifest, items: Sequence[Item], perceptor: Perceptor, asked: Sequence[str]) -> list[Task]:
-    """One task per modality that any item has, and one for the class prompts if the perceptor reads text."""
+    """One task per modality that any item has, and one for the class prompts if the perceptor has them."""
+    wanted = wanted_modalities(manifest, perceptor, asked)
+    having = {name: tuple(item for item in items if name in item.media) for name in manifest.modalities}
+    if bare := [name for name in wanted if not having[name]]:
+        raise BadManifest(f"{manifest.name}: no item has the modality {bare[0]!r}.")
+    prompts = _prompts(manifest, perceptor)
+    embedded = [m for m in wanted_modalities(manifest, perceptor, ()) if having[m]] + ([PROMPT] if prompts else [])
+    about = _about(manifest, embedded)
     tasks = []
-    for modality in wanted_modalities(manifest, perceptor, asked):
-        having = tuple(item for item in items if modality in item.media)
-        if not having:
-            raise BadManifest(f"{manifest.name}: no item has the modality {modality!r}.")
-        task = _task(manifest, perceptor, modality, modality, having, manifest.modalities[modality])
-        tasks.append(replace(task, absent=len(items) - len(having)))
-    if not asked and (prompts := _prompts(manifest, perceptor)):
-        modality = "text" if "text" in perceptor.modalities else PROMPT
-        classes = tuple(Item(c, c, c, "", {modality: (source,)}) for c, source in prompts.items())
-        tasks.append(_task(manifest, perceptor, PROMPT, modality, classes, Modality(kind="text", column=PROMPT)))
+    for name in wanted:
+        task = _task(manifest, perceptor, name, name, having[name], manifest.modalities[name], about)
+        tasks.append(replace(task, absent=len(items) - len(having[name])))
+    if prompts and not asked:
+        known = "text" if "text" in perceptor.modalities else PROMPT
+        classes = tuple(Item(c, c, c, "", {known: (source,)}) for c, source in prompts.items())
+        settings = Modality(kind="text", column=PROMPT)
+        tasks.append(_task(manifest, perceptor, PROMPT, known, classes, settings, about))
     return tasks
 
 
@@ -97,34 +117,45 @@ def _prompts(manifest: Manifest, perceptor: Perceptor) -> Mapping[str, Source]:
 
 
 def _task(
-    manifest: Manifest, perceptor: Perceptor, name: str, modality: str, items: tuple[Item, ...], settings: Modality
+    manifest: Manifest,
+    perceptor: Perceptor,
+    store: str,
+    modality: str,
+    items: tuple[Item, ...],
+    settings: Modality,
+    about: Mapping[str, Any],
 ) -> Task:
+    known = encoded_as(perceptor, modality, settings)
+    assert known is not None
     rows = Rows(*zip(*((i.id, i.label, i.group, i.part) for i in items), strict=True))
     width_of = getattr(perceptor, "width_of", None)  # ready-made vectors bring their own width
-    recipe = {**perceptor.recipe(modality, settings), "views": settings.views, "views_combined_by": "mean"}
+    views = {"views": settings.views, "views_combined_by": "mean"}
+    recipe = {**perceptor.recipe(known, settings), "encoded_as": known, **views}
     plan = Plan(
         dataset=manifest.name,
         manifest=manifest.digest,
         perceptor=perceptor.name,
         fingerprint=perceptor.fingerprint(),
-        modality=name,
+        modality=store,
         recipe=recipe,
         classes=manifest.label.classes,
         items=len(items),
         features=width_of(items[0].media[modality][0]) if width_of else perceptor.width,
         rows_digest=rows_digest(rows),
-        about=_about(manifest),
+        about=about,
     )
-    return Task(plan, rows, items, modality, settings, manifest.root)
+    return Task(plan, rows, items, modality, known, settings, manifest.root)
 
 
-def _about(manifest: Manifest) -> dict[str, Any]:
+def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
     """What the learner has to know of a data set besides its vectors."""
     return {
+        "embedded": list(embedded),
         "modalities": list(manifest.modalities),
         "label_leaks": [name for name, modality in manifest.modalities.items() if modality.label_leak],
         "steps": manifest.protocol.steps,
         "published_name": manifest.dataset.published_name,
+        "reference": manifest.path or manifest.name,
     }
 
 
@@ -133,17 +164,13 @@ def run_task(
 ) -> Outcome:
     """Write the shards that are missing; with `retry` also those in which items were skipped."""
     with plan_store(home, task.plan, task.rows, anew) as store:
-        if retry:
-            for commit in store.commits():
-                if commit.skipped:
-                    store.forget(commit.shard)
-        missing = store.missing()
+        missing = _stale(task, store, retry)
         outcome = Outcome(str(store), task.plan.items, task.absent, task.plan.shards, 0)
         progress.start(f"{task.plan.dataset} {task.plan.modality}", len(missing))
         for shard in missing:
-            values, skipped = _encode_shard(task, perceptor, store, shard)
+            values, skipped = _encode_shard(task, perceptor, shard)
             try:
-                store.write(shard, values, skipped)
+                store.write(shard, values, skipped, media_of(task, shard))
                 outcome.written += 1
             except BadEmbedding as error:
                 outcome.refused.append(str(error))
@@ -153,16 +180,45 @@ def run_task(
     return outcome
 
 
-def _encode_shard(
-    task: Task, perceptor: Perceptor, store: EmbeddingStore, shard: int
-) -> tuple[np.ndarray, dict[str, str]]:
+def media_of(task: Task, shard: int) -> str:
+    """Names what a shard is made from: texts themselves; files by name and size, which finds nearly every change."""
+    items = task.items[task.plan.rows_of(shard)]
+    return digest([[_identity(task.root, source) for source in item.media[task.modality]] for item in items])
+
+
+def _identity(root: Path, source: Source) -> list[str | int]:
+    if isinstance(source, Text):
+        return [source.text]
+    if isinstance(source, Row):
+        return [*_identity(root, source.path), source.key, source.index]
+    try:
+        size = source.stat().st_size
+    except OSError:
+        size = -1  # reading it will say why
+    return [str(source).removeprefix(f"{root}/"), size]
+
+
+def _stale(task: Task, store: EmbeddingStore, retry: bool) -> list[int]:
+    """Shards to write: without a sound record, made from other media, or (with `retry`) with skipped items."""
+    shards = []
+    for shard in range(task.plan.shards):
+        try:
+            commit = store.commit(shard)
+        except Damaged:
+            commit = None
+        if commit is None or commit.media != media_of(task, shard) or (retry and commit.skipped):
+            shards.append(shard)
+    return shards
+
+
+def _encode_shard(task: Task, perceptor: Perceptor, shard: int) -> tuple[np.ndarray, dict[str, str]]:
     """The vectors of one shard (item, feature), NaN rows where an item cannot be used, and the reasons."""
     items = task.items[task.plan.rows_of(shard)]
     skipped: dict[str, str] = {}
     sums = np.zeros((len(items), task.plan.features), np.float64)
     counts = np.zeros(len(items), np.int64)
     for owners, views in _batches(_prepared(task, perceptor, items, skipped)):
-        np.add.at(sums, owners, perceptor.encode(task.modality, views).astype(np.float64))
+        np.add.at(sums, owners, perceptor.encode(task.encoded_as, views).astype(np.float64))
         np.add.at(counts, owners, 1)
     with np.errstate(invalid="ignore"):
         values = (sums / np.where(counts, counts, np.nan)[:, None]).astype(np.float32)
@@ -176,7 +232,7 @@ def _prepared(
     """(item's place, prepared view) of every usable view. One bad view makes its item unusable."""
     for place, item in enumerate(items):
         try:
-            views = [perceptor.prepare(task.modality, task.settings, source) for source in item.media[task.modality]]
+            views = [perceptor.prepare(task.encoded_as, task.settings, s) for s in item.media[task.modality]]
         except BadItem as error:
             # Paths as the manifest has them, so that a store is the same wherever the data lies.
             skipped[item.id] = str(error).replace(f"{task.root}/", "")
@@ -203,7 +259,7 @@ def preview(task: Task, home: Home) -> dict[str, Any]:
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
     there = (folder / "plan.json").exists()
     same = there and open_store(folder).plan.key == plan.key
-    missing = len(EmbeddingStore(folder, plan).missing()) if same else plan.shards
+    missing = len(_stale(task, EmbeddingStore(folder, plan), False)) if same else plan.shards
     return {
         "modality": plan.modality,
         "items": plan.items,

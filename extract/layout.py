@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgx.extract.arrays import read_arrays
-from mgx.extract.dataset import is_file
-from mgx.extract.readers.table import read_rows
-from mgx.extract.readers.tree import compile_pattern, files_below
+from mgx.extract.dataset import is_file, some
+from mgx.extract.readers.table import header_hint, listing, read_rows
+from mgx.extract.readers.tree import compile_pattern, files_below, passed_over
 from mgx.shared.errors import BadRequest, NotThere
 
 SUFFIXES = {
@@ -44,6 +44,7 @@ class Layout:
     path: str | None = None
     pattern: str | None = None
     left_out: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()  # what a tree holds and cannot be used, each with the reason
 
 
 def guess_layout(path: Path, pattern: str | None = None) -> Layout:
@@ -86,9 +87,10 @@ def _listing_in(folder: Path) -> Path | None:
 
 
 def _table(path: Path) -> Layout:
-    rows = [row for _, row in read_rows(path)]
-    header, rows = list(rows[0]), rows[1:]
+    lines = read_rows(path)
+    header = list(next(lines)[1])
     _require(path, "column", header)
+    rows = [row for _, row in lines]
     found: dict[str, Guess] = {}
     left_out = []
     for column in header:
@@ -119,7 +121,7 @@ def _vectors(path: Path) -> Layout:
     for key, array in arrays.items():
         if key in NOT_MODALITIES:
             continue
-        if array.ndim == 2 and array.dtype.kind in "fiu":
+        if array.ndim == 2 and array.dtype.kind in "fiu" and (array == array).any():  # not all NaN: no item has it
             name = _new(key, found, path)
             found[name] = Guess("vector", None if name == key else key)
         else:
@@ -136,15 +138,21 @@ def _tree(root: Path, pattern: str | None) -> Layout:
     suffixes: dict[str, set[str]] = {}
     for match in filter(None, map(fits.fullmatch, files)):
         suffixes.setdefault(match["modality"], set()).add(Path(match[0]).suffix)
+    over = passed_over(root)
     if not suffixes or len(suffixes) > MOST_MODALITIES:
         raise BadRequest(
             f"{root}: expected files like label/id/modality.ext (chair/a1/image.png) or modality/label/id.ext "
-            f"(image/chair/a1.png), or an items.csv; found {_first(files)}. Another order: --pattern."
+            f"(image/chair/a1.png), or an items.csv; found {_first(files)}.{over_hint(over)} Another order: --pattern."
         )
     if strange := [name for name in sorted(suffixes) if slug(name) != name]:
         raise BadRequest(f"{root}: modality {strange[0]!r} must be called {slug(strange[0])!r}: rename its files.")
     found = {name: Guess(kind_of(name, suffixes[name])) for name in sorted(suffixes)}
-    return Layout(root, "tree", found, pattern=pattern)
+    return Layout(root, "tree", found, pattern=pattern, passed_over=tuple(over))
+
+
+def over_hint(passed: Sequence[str]) -> str:
+    """What was passed over, as a sentence, or nothing."""
+    return f" Passed over: {len(passed)}, {some(passed)}." if passed else ""
 
 
 def _names_modality(folder: str) -> bool:
@@ -157,7 +165,8 @@ def _first(files: Sequence[str]) -> str:
 
 def _require(path: Path, what: str, names: Sequence[str]) -> None:
     if missing := [name for name in ("id", "label") if name not in names]:
-        raise BadRequest(f"{path}: no {what} {missing[0]!r}. There are: {', '.join(names) or 'none'}.")
+        hint = header_hint(names, missing[0]) if what == "column" else ""
+        raise BadRequest(f"{path}: no {what} {missing[0]!r}.{hint} There are: {listing(names) or 'none'}.")
 
 
 def _new(column: str, found: dict[str, Guess], path: Path) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from mgx.shared.errors import UnknownName
+from mgx.shared.home import Home
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
 from mgx.shared.registry import Registry
@@ -46,3 +48,19 @@ class Perceptor(Protocol):
 
 
 PERCEPTORS = Registry("perceptor", "mgx.extract.perceptors", "PERCEPTOR", "mgx.perceptors")
+
+
+def open_perceptor(name: str, home: Home, device: Device) -> Perceptor:
+    """The perceptor called `name`. UnknownName if what is found there is none."""
+    make = PERCEPTORS.get(name)
+    try:
+        found: Perceptor = make(home, device)
+    except TypeError as error:
+        raise UnknownName(
+            f"{name!r} is no perceptor: it cannot be opened with a home and a device ({error})."
+        ) from error
+    if missing := [
+        part for part in ("prepare", "encode", "fingerprint", "recipe", "width") if not hasattr(found, part)
+    ]:
+        raise UnknownName(f"{name!r} is no perceptor: it has no {missing[0]!r}.")
+    return found

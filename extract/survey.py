@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgx.extract.dataset import Found, differences, find_items, table_path
-from mgx.extract.readers.tree import files_below
+from mgx.extract.readers.tree import files_below, passed_over
 from mgx.shared.errors import BadItem
 from mgx.shared.home import Home
 from mgx.shared.item import Item, Row, Source, Text
@@ -14,17 +14,30 @@ from mgx.shared.manifest import MANIFEST_NAME, Manifest, Modality
 from mgx.shared.progress import Progress
 
 SHOWN = 10  # names given as examples in any list
-PAPERS = (".toml", ".csv", ".md", ".txt", "")  # beside the data, a manifest, a licence, a README are at home
+PAPERS = (".toml", ".bak", ".csv", ".md", ".txt", "")  # beside the data, a manifest, a licence, a README are at home
 RATE = 16_000  # Hz, for reading audio as perceptors do
 
 
 @dataclass(frozen=True)
 class ModalityCount:
-    """Items that have a modality, items that do not, and some of the latter."""
+    """Items that have a modality, items that do not, and some of the latter.
+
+    Of the missing, `lost` have a cell that names a file which is not there; the others name none.
+    """
 
     found: int
     missing: int
     expected: int | None
+    examples: list[str]
+    lost: int
+    lost_files: list[str]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """What in a tree cannot be used, and some of it with the reason."""
+
+    total: int
     examples: list[str]
 
 
@@ -51,6 +64,7 @@ class Survey:
     parts: dict[str, int]
     dropped_labels: dict[str, int]
     unexpected_files: list[str]
+    passed_over: PassedOver
     differences: list[str]
     notes: list[str]
     decoded: int | None = None
@@ -77,6 +91,7 @@ def count(manifest: Manifest, found: Found) -> Survey:
         parts={part: parts[part] for part in sorted(parts) if part},
         dropped_labels=dict(found.dropped),
         unexpected_files=unexpected_files(manifest, found.items),
+        passed_over=_passed_over(manifest),
         differences=differences(manifest, found),
         notes=list(_notes(manifest, found, labels)),
     )
@@ -137,7 +152,20 @@ def _decode(settings: Modality, source: Source) -> bool:
 def _modality(manifest: Manifest, found: Found, name: str) -> ModalityCount:
     missing = found.missing[name]
     expected = manifest.expect.per_modality.get(name)
-    return ModalityCount(len(found.items) - len(missing), len(missing), expected, list(missing[:SHOWN]))
+    lost = found.lost.get(name, ())
+    return ModalityCount(
+        found=len(found.items) - len(missing),
+        missing=len(missing),
+        expected=expected,
+        examples=list(missing[:SHOWN]),
+        lost=len(lost),
+        lost_files=list(lost[:SHOWN]),
+    )
+
+
+def _passed_over(manifest: Manifest) -> PassedOver:
+    names = passed_over(manifest.root) if manifest.items.reader == "tree" else []
+    return PassedOver(len(names), names[:SHOWN])
 
 
 def _notes(manifest: Manifest, found: Found, labels: Counter[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from torch.func import grad_and_value
 from torch.nn.functional import cross_entropy
 
 from mgx.learn.space import Power, knob
-from mgx.shared.registry import Registry
+from mgx.shared.registry import Registry, plain, unknown
 
 Params = dict[str, Tensor]  # "player.name" -> weights of one model
 State = dict[str, Tensor]  # what an algorithm carries across steps, e.g. averaged weights
@@ -143,4 +143,18 @@ def setting(rate: Rate, hyper: Hyper, step: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float32, device=step.device)
 
 
-ALGORITHMS = Registry("algorithm", "mgx.learn.algorithms", "ALGORITHM", "mgx.algorithms")
+ALGORITHMS = Registry(
+    "algorithm", "mgx.learn.algorithms", "ALGORITHM", "mgx.algorithms", lambda found: isinstance(found, Algorithm)
+)
+
+
+def known_as(name: str) -> str:
+    """The name of an algorithm that was called by a published one: LFM is dlmg, ERM++ is ermpp, in any case."""
+    names = ALGORITHMS.names()
+    if ":" in name or name in names:
+        return name
+    for own in names:
+        algorithm: Algorithm = ALGORITHMS.get(own)
+        if plain(name) in map(plain, (own, algorithm.title, *algorithm.aliases)):
+            return own
+    raise unknown(ALGORITHMS.kind, name, names)

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from mgx.shared.errors import BadRequest, WorkFailed
+from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
-from mgx.shared.progress import progress, say
+from mgx.shared.progress import Progress, progress, say
 
 if TYPE_CHECKING:
     from mgx.learn.features import FeatureSet
@@ -60,43 +60,69 @@ def learn(
     Every modality is left out once, and every pair of modalities for leave-one-out. Stopped and
     started again, finished runs are skipped.
     """
-    from mgx.learn.algorithm import ALGORITHMS
+    from mgx.learn.algorithm import ALGORITHMS, known_as
     from mgx.learn.features import feature_sets
-    from mgx.learn.sweep import Asked, todo, work
-    from mgx.shared.records import Sweep, write_sweep
+    from mgx.learn.sweep import Asked
+    from mgx.shared.device import check_device
 
-    names = _names(algos, ALGORITHMS.names())
+    names = ALGORITHMS.names() if "all" in algos else list(dict.fromkeys(map(known_as, algos)))
     for name in names:
         ALGORITHMS.get(name)
-    asked = Asked(hparams, trials, steps, tuple(m for m in train_on.split(",") if m), test_on)
-    diverged = total = 0
+    train = tuple(m.strip() for m in train_on.split(",") if m.strip())
+    asked = Asked(hparams, trials, steps, train, test_on.strip())
+    order = Order(tuple(names), asked, probe, check_device(device), dry_run, as_json)
+    joins = feature_sets(home, dataset, perceptor)
+    failed = total = 0
     with progress() as bars:
-        for data in feature_sets(home, dataset, perceptor):
-            runs, beside = _asked_runs(names, data, asked, probe)
-            left = todo(home, data, [r for own in runs.values() for r in own], beside)
-            if dry_run:
-                _show_plan(runs, sum(map(len, left.stacks)), as_json)
-                continue
-            for name, own in runs.items():
-                write_sweep(home, Sweep(_command(name, data, asked), tuple(own)))
-            for record in work(home, left, bars, device):
-                total += 1
-                diverged += record.status == "diverged"
-                if as_json:
-                    click.echo(record.to_json())
-            done = sum(map(len, runs.values())) + len(beside)
-            say(f"{data.dataset} {data.perceptor}: {done} runs asked for, all recorded in {home.runs}")
+        for where, join in joins.items():
+            try:
+                total += _learn_one(home, order, join(), bars)
+            except MgxError as error:
+                if len(joins) == 1:
+                    raise
+                failed += 1
+                say(f"{where}: {error}")
     if not dry_run:
         say(f"{total} runs trained now. Tables: mgx select --method all")
-    if diverged:
+    if failed:
+        raise WorkFailed(f"{failed} of {len(joins)} embedded data sets failed, as said above; the others are done.")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one command asks of every data set."""
+
+    names: tuple[str, ...]
+    asked: "Asked"
+    probe: bool
+    device: str
+    dry_run: bool
+    as_json: bool
+
+
+def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> int:
+    """Train what is missing on one data set through one perceptor; the number of runs trained."""
+    from mgx.learn.sweep import check, todo, work
+    from mgx.shared.records import Sweep, write_sweep
+
+    runs, beside = _asked_runs(order.names, data, order.asked, order.probe)
+    left = todo(home, data, [r for own in runs.values() for r in own], beside)
+    if order.dry_run:
+        _show_plan(runs, sum(map(len, left.stacks)), order.as_json)
+        return 0
+    check(left)
+    for name, own in runs.items():
+        write_sweep(home, Sweep(_command(name, data, order.asked, order.device), tuple(own)))
+    statuses = []
+    for record in work(home, left, bars, order.device):
+        statuses.append(record.status)
+        if order.as_json:
+            click.echo(record.to_json())
+    asked = sum(map(len, runs.values())) + len(beside)
+    say(f"{data.dataset} {data.perceptor}: {asked} runs asked for, all recorded in {home.runs}")
+    if diverged := statuses.count("diverged"):
         raise WorkFailed(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
-
-
-def _names(algos: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The algorithms asked for, each once."""
-    if "all" in algos:
-        return list(known)
-    return list(dict.fromkeys(a if ":" in a else a.lower() for a in algos))
+    return len(statuses)
 
 
 def _asked_runs(
@@ -113,8 +139,9 @@ def _asked_runs(
     return runs, [r for b in beside for r in baseline_runs(b, data, asked)]
 
 
-def _command(name: str, data: "FeatureSet", asked: "Asked") -> str:
+def _command(name: str, data: "FeatureSet", asked: "Asked", device: str) -> str:
     steps = f" --steps {asked.steps}" if asked.steps else ""
+    steps += f" --device {device}" if device != "cpu" else ""
     steps += f" --train {','.join(asked.train)} --test {asked.test}" if asked.test else ""
     where = f"--dataset {data.dataset} --perceptor {data.perceptor}"
     return f"mgx learn --algo {name} {where} --hparams {asked.hparams} --trials {asked.trials}{steps}"

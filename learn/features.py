@@ -1,15 +1,18 @@
 """What a learner reads: the embeddings of one data set through one perceptor, joined by instance id."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.home import Home
 from mgx.shared.manifest import data_set_name
+from mgx.shared.progress import say
 from mgx.shared.registry import plain
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, stores
+from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, open_store, store_folders
 
 
 @dataclass(frozen=True)
@@ -44,29 +47,36 @@ class FeatureSet:
         return np.asarray(instances[self.rows[modality][instances] >= 0])
 
 
-def feature_sets(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> list[FeatureSet]:
-    """Every (data set, perceptor) of the home directory that passes the filters."""
+def feature_sets(
+    home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()
+) -> dict[str, Callable[[], FeatureSet]]:
+    """ "data set/perceptor" -> how to join its embeddings, for all of the home directory that pass the filters.
+
+    They are joined one by one, so that a damaged store stops nobody else. NotThere names what there is none of.
+    """
     dataset = [data_set_name(name, home) for name in dataset]
-    groups: dict[tuple[str, str], list[EmbeddingStore]] = {}
-    for store in stores(home, dataset, perceptor):
-        groups.setdefault((store.plan.dataset, store.plan.perceptor), []).append(store)
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for folder in store_folders(home, dataset, perceptor):
+        groups.setdefault((folder.parts[-3], folder.parts[-2]), []).append(folder)
+    for kind, names, place in (("data set", dataset, 0), ("perceptor", perceptor, 1)):
+        for name in names:
+            if not any(plain(name) == plain(group[place]) for group in groups):
+                d, p = ([name], perceptor) if place == 0 else (dataset, [name])
+                raise _no_embeddings(home, f" of {kind} {name!r}", d, p)
     if not groups:
-        d = dataset[0] if dataset else "D"
-        p = perceptor[0] if perceptor else "P"
-        raise NotThere(f"no embeddings in {home.embeddings}. Make them with: mgx extract --dataset {d} --perceptor {p}")
-    for name in dataset:
-        if not any(plain(name) == plain(d) for d, _ in groups):
-            raise NotThere(
-                f"no embeddings of data set {name!r} in {home.embeddings}. Make them with: "
-                f"mgx extract --dataset {name} --perceptor {perceptor[0] if perceptor else 'P'}"
-            )
-    for name in perceptor:
-        if not any(plain(name) == plain(p) for _, p in groups):
-            raise NotThere(
-                f"no embeddings by perceptor {name!r} in {home.embeddings}. Make them with: "
-                f"mgx extract --dataset {dataset[0] if dataset else 'D'} --perceptor {name}"
-            )
-    return [join(own) for _, own in sorted(groups.items())]
+        raise _no_embeddings(home, "", dataset, perceptor)
+    return {"/".join(names): partial(_open_and_join, own) for names, own in sorted(groups.items())}
+
+
+def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Sequence[str]) -> NotThere:
+    d, p = (names[0] if names else placeholder for names, placeholder in ((dataset, "D"), (perceptor, "P")))
+    return NotThere(
+        f"no embeddings{what} in {home.embeddings}. Make them with: mgx extract --dataset {d} --perceptor {p}"
+    )
+
+
+def _open_and_join(folders: Sequence[Path]) -> FeatureSet:
+    return join([open_store(folder) for folder in folders])
 
 
 def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
@@ -82,6 +92,8 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
             )
     vectors = {s.plan.modality: _checked(s, s.read()) for s in own}
     order = [m for m in first.about["modalities"] if m in vectors]
+    for absent in sorted({*first.about["embedded"]} - set(vectors)):
+        say(f"{first.dataset}/{first.perceptor}: no embeddings of {absent}; without them. {own[0].command}")
     if not order:
         raise NotThere(f"embeddings of {first.dataset} by {first.perceptor} hold no modality, only class prompts.")
     identity = _identities(vectors, order)
@@ -107,7 +119,7 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
         matrix=np.concatenate(blocks),
         rows=rows,
         prompts=_prompts(vectors.get(PROMPT), first.classes, first.features),
-        inputs={s.plan.modality: s.plan.key for s in own},
+        inputs={s.plan.modality: s.content for s in own},
         steps=int(first.about["steps"]),
         published_name=str(first.about["published_name"] or first.dataset),
     )

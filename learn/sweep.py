@@ -52,12 +52,12 @@ class Asked:
     test: str = ""
 
 
-def test_sets(modalities: Sequence[str], asked: Asked) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def modality_sets(modalities: Sequence[str], asked: Asked) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """(train, test): single test modalities, then pairs to leave out if that leaves something to train on."""
     if asked.train or asked.test:
         return [_explicit(modalities, asked)]
     if len(modalities) < 2:
-        raise BadRequest(f"one modality ({modalities[0]}) is not enough: train on one, test on another.")
+        raise BadRequest(f"{modalities[0]} is the only embedded modality: train on one, test on another.")
     tests: list[tuple[str, ...]] = [(m,) for m in modalities]
     tests += combinations(modalities, 2) if len(modalities) > 2 else []
     return [(tuple(m for m in modalities if m not in test), test) for test in tests]
@@ -78,7 +78,7 @@ def algorithm_runs(name: str, data: FeatureSet, asked: Asked) -> list[Run]:
     """Every run of one algorithm on one feature set."""
     algorithm: Algorithm = ALGORITHMS.get(name)
     runs = []
-    for rest, test in test_sets(data.modalities, asked):
+    for rest, test in modality_sets(data.modalities, asked):
         for hparams_seed in range(asked.hparams):
             for trial_seed in range(asked.trials):
                 hyper = space.draw(algorithm.hyper, hparams_seed, trial_seed)
@@ -95,7 +95,7 @@ def baseline_runs(name: str, data: FeatureSet, asked: Asked) -> list[Run]:
     if not baseline.usable(data):
         return []
     runs = []
-    for rest, test in test_sets(data.modalities, asked):
+    for rest, test in modality_sets(data.modalities, asked):
         if len(test) > 1:
             continue
         source = {"nothing": (), "train": rest, "test": test}[baseline.reads]
@@ -201,6 +201,7 @@ def made_with(device: str) -> dict[str, str]:
 def _record(
     run: Run, scored: Mapping[str, np.ndarray], outcome: Trained, data: FeatureSet, division: Split, device: str
 ) -> RunRecord:
+    algorithm: Algorithm = ALGORITHMS.get(run.algorithm)
     blocked = [f"class {c!r} has one group and was split within it" for c in division.blocked]
     return RunRecord(
         run=run,
@@ -210,6 +211,8 @@ def _record(
         splits=_splits(data, list(scored), division),
         checkpoints=outcome.checkpoints,
         made_with=made_with(device),
+        title=algorithm.title,
+        family=algorithm.family,
         diverged_at=outcome.diverged_at,
         notes=tuple(blocked),
     )
@@ -219,7 +222,8 @@ def run_baseline(run: Run, data: FeatureSet) -> RunRecord:
     """Ask a baseline once."""
     division = split_of(data, run.trial_seed)
     view = View(data, division, run.train, run.test[0])
-    predicted = BASELINES.get(run.algorithm).predict(view)
+    baseline: Baseline = BASELINES.get(run.algorithm)
+    predicted = baseline.predict(view)
     _, labels = view.xy(run.test[0], "test")
     scores = {f"{run.test[0]}/test": score(confusion(labels, predicted, len(data.classes)))}
     return RunRecord(
@@ -230,6 +234,7 @@ def run_baseline(run: Run, data: FeatureSet) -> RunRecord:
         splits=_splits(data, list(scores), division),
         checkpoints=(Checkpoint(0, scores),),
         made_with=made_with("cpu"),
+        title=baseline.title,
     )
 
 
@@ -251,6 +256,14 @@ def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: 
     done = read_records(home, [data.dataset], [data.perceptor])
     left = (tuple(r for r in own if r.key not in done) for own in stacks(trained))
     return Todo(data, tuple(r for r in asked_baselines if r.key not in done), tuple(own for own in left if own))
+
+
+def check(left: Todo) -> None:
+    """BadRequest if a run cannot be trained on this data, before the first is."""
+    runs = [run for own in left.stacks for run in own]
+    divisions = {seed: split_of(left.data, seed) for seed in {r.trial_seed for r in (*runs, *left.baselines)}}
+    for run in runs:
+        model_of(run, left.data, divisions[run.trial_seed])
 
 
 def workers(device: str) -> int:

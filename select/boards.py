@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mgx.select.inputs import AtHand, other_embeddings, same_seeds, tell, universe
+from mgx.select.inputs import AtHand, involved, other_embeddings, reads_others, same_seeds, tell, universe
 from mgx.shared.records import Run, RunRecord, Split
 
 Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol
@@ -17,7 +17,11 @@ Key = tuple[Place, int, tuple[str, ...]]  # and steps, modalities
 
 @dataclass(frozen=True)
 class Board:
-    """Comparable records, and the runs that were asked for. Baselines go by test modality alone."""
+    """Comparable records, and the runs that were asked for.
+
+    Baselines that read the training modalities belong here only if those are the board's, less the test one;
+    the others go by test modality alone.
+    """
 
     dataset: str
     perceptor: str
@@ -63,8 +67,11 @@ def gather(
     clashing = same_seeds(fresh)
     usable = [r for r in fresh if r.run.key not in clashing]
     wanted = tuple({r.key: r for r in asked if r.key not in stale}.values())
-    left_out = (*tell(stale, records), *tell(clashing, records))
-    return Gathered(tuple(_boards(usable, wanted, order)), left_out, wanted)
+    boards = tuple(_boards(usable, wanted, order))
+    shown = {r.run.key for board in boards for r in board.records}
+    astray = {r.run.key: _astray(r.run) for r in usable if reads_others(r.run) and r.run.key not in shown}
+    left_out = (*tell(stale, records), *tell(clashing, records), *tell(astray, records))
+    return Gathered(boards, left_out, wanted)
 
 
 def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[str, Sequence[str]]) -> list[Board]:
@@ -77,7 +84,8 @@ def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[s
             baselines[_place(record.run)].append(record)
     for place in set(baselines) - {place for place, _, _ in algorithms}:
         # Baselines before any learner was trained still make a table.
-        algorithms[(place, 0, tuple(sorted({r.run.test[0] for r in baselines[place]})))] = []
+        for modalities in _without_learner([r.run for r in baselines[place]]):
+            algorithms[(place, 0, modalities)] = []
     seen = list(dict.fromkeys(m for r in (*asked, *(r.run for r in records)) for m in (*r.test, *r.train)))
     return [
         _board(key, algorithms[key], baselines[key[0]], asked, [*order.get(key[0][0], ()), *seen])
@@ -89,12 +97,12 @@ def _board(
     key: Key, records: list[RunRecord], baselines: list[RunRecord], asked: Sequence[Run], order: list[str]
 ) -> Board:
     place, steps, modalities = key
-    beside = _nearest([r for r in baselines if universe(r.run) <= set(modalities)])
+    beside = _nearest([r for r in baselines if _stands_beside(r.run, modalities)])
     learners, floors = {r.run.algorithm for r in records}, {r.run.algorithm for r in beside}
     runs = {r.run.key: r.run for r in (*records, *beside)}
     for run in asked:
         wanted = run.algorithm in learners and _key(run) == key
-        if wanted or (run.algorithm in floors and _place(run) == place and universe(run) == set(modalities)):
+        if wanted or (run.algorithm in floors and _place(run) == place and _stands_beside(run, modalities)):
             runs[run.key] = run
     return Board(
         *place,
@@ -104,6 +112,22 @@ def _board(
         _by_algorithm(beside),
         {name: tuple(r for r in runs.values() if r.algorithm == name) for name in sorted(learners | floors)},
     )
+
+
+def _stands_beside(run: Run, modalities: tuple[str, ...]) -> bool:
+    """Whether a baseline belongs on a board: one that reads the training modalities must have read all of them."""
+    return involved(run) == modalities if reads_others(run) else universe(run) <= set(modalities)
+
+
+def _without_learner(baselines: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The sets of modalities that baselines alone make boards of: what they read, or what they were tested on."""
+    read = {involved(r) for r in baselines if reads_others(r)}
+    tested = tuple(sorted({r.test[0] for r in baselines}))
+    return sorted(read if any(set(tested) <= set(own) for own in read) else {*read, tested})
+
+
+def _astray(run: Run) -> str:
+    return f"{run.dataset}/{run.perceptor} {run.algorithm}: trained on other modalities than any learner beside it"
 
 
 def _nearest(baselines: Sequence[RunRecord]) -> list[RunRecord]:
@@ -119,7 +143,7 @@ def _place(run: Run) -> Place:
 
 
 def _key(run: Run) -> Key:
-    return _place(run), run.steps, tuple(sorted({*run.train, *run.test}))
+    return _place(run), run.steps, involved(run)
 
 
 def _by_algorithm(records: Sequence[RunRecord]) -> dict[str, tuple[RunRecord, ...]]:

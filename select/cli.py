@@ -56,24 +56,28 @@ def select(
     from mgx.select.criteria import find_methods
     from mgx.select.metrics import find_metric
     from mgx.select.overview import survey
+    from mgx.shared.errors import NotThere
 
+    if report and not report.absolute().parent.is_dir():
+        raise NotThere(f"no folder {report.parent} to write {report.name} into. Make it first, or name another.")
     methods = tuple(find_methods(method))
     overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None)
-    _print(overview, "json" if as_json else face)
-    _tell(overview)
     if report:
+        # First, because whoever reads the tables may stop early (`mgx select ... | head`).
         from mgx.select.report import write_report
         from mgx.shared.progress import say
 
         write_report(report, home, overview)
         say(f"report: {report}")
+    _print(overview, "json" if as_json else face)
+    _tell(overview)
 
 
 def _print(overview: "Overview", face: str) -> None:
     """The tables, on standard output."""
     import sys
 
-    from mgx.select.render import print_notes, to_markdown, to_terminal
+    from mgx.select.render import print_notes, small_print, to_markdown, to_terminal
 
     if face == "json":
         click.echo(plain(overview))
@@ -83,8 +87,10 @@ def _print(overview: "Overview", face: str) -> None:
             if face == "markdown":
                 click.echo(to_markdown(table))
             else:
-                # What holds for every method is said once, below the last table.
-                to_terminal(table, sys.stdout, with_notes=table is shown.tables[-1])
+                to_terminal(table, sys.stdout, with_notes=False)
+        if face != "markdown":
+            # What tables share is said once, below the last of them.
+            print_notes(small_print(shown.tables), sys.stdout)
         if shown.notes:
             print_notes([f"{shown.board.dataset}: {note}" for note in shown.notes], sys.stdout)
 

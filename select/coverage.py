@@ -4,7 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mgx.select.inputs import involved, reads_others
 from mgx.shared.records import Run, RunRecord, Sweep
+
+Group = tuple[str, str, str, str, str, int, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Coverage:
-    """One algorithm (or baseline) on one data set and perceptor.
+    """One algorithm on one board, or one baseline.
 
     `singles` are the reported runs, which every method needs; `pairs` the leave-one-out runs, for LOO alone.
     """
@@ -30,9 +33,20 @@ class Coverage:
     dataset: str
     perceptor: str
     algorithm: str
+    setting: str
+    protocol: str
+    steps: int
+    modalities: tuple[str, ...]  # () for a baseline that reads none but the test modality
     singles: Tally
     pairs: Tally
     commands: tuple[str, ...]  # what fills the gap
+    apart: tuple[str, ...] = ()  # what tells it from other lines of the same algorithm: "50 steps"
+
+    @property
+    def title(self) -> str:
+        """`homeobjects/litebind erm`, and `(50 steps)` where there are several budgets."""
+        apart = f" ({', '.join(self.apart)})" if self.apart else ""
+        return f"{self.dataset}/{self.perceptor} {self.algorithm}{apart}"
 
     @property
     def missing(self) -> int:
@@ -47,23 +61,36 @@ class Coverage:
         ]
         if diverged := self.singles.diverged + self.pairs.diverged:
             parts.append(f"{diverged} diverged")
-        return f"{self.dataset}/{self.perceptor} {self.algorithm}: {', '.join(parts)}"
+        return f"{self.title}: {', '.join(parts)}"
 
 
 def coverage(asked: Sequence[Run], sweeps: Sequence[Sweep], records: Mapping[str, RunRecord]) -> list[Coverage]:
     """Expected against done. `asked`: each run once; `sweeps`: where the commands are; `records`: by run key."""
-    groups: defaultdict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    groups: defaultdict[Group, list[Run]] = defaultdict(list)
     for run in asked:
-        groups[(run.dataset, run.perceptor, run.algorithm)].append(run)
+        groups[_group(run)].append(run)
     return [
         Coverage(
-            *place,
+            *group,
             _tally((r for r in runs if len(r.test) == 1), records),
             _tally((r for r in runs if len(r.test) == 2), records),
             commands({r.key for r in runs} - set(records), sweeps),
+            _apart(group, [other for other in groups if other[:3] == group[:3]]),
         )
-        for place, runs in sorted(groups.items())
+        for group, runs in sorted(groups.items())
     ]
+
+
+def _group(run: Run) -> Group:
+    """What is counted together: the runs of an algorithm that stand on one board."""
+    modalities = involved(run) if reads_others(run) else ()
+    return run.dataset, run.perceptor, run.algorithm, run.setting, run.protocol, run.steps, modalities
+
+
+def _apart(group: Group, kin: Sequence[Group]) -> tuple[str, ...]:
+    """The words in which the groups of one algorithm differ."""
+    words = [(g[3], g[4], f"{g[5]:,} steps", "+".join(g[6])) for g in (group, *kin)]
+    return tuple(own for own, every in zip(words[0], zip(*words, strict=True), strict=True) if len(set(every)) > 1)
 
 
 def commands(missing: set[str], sweeps: Sequence[Sweep]) -> tuple[str, ...]:

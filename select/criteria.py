@@ -5,7 +5,8 @@ method chooses one hyperparameter seed and one checkpoint for the test modality 
 
     TM      the best mean score on the validation rows of the training modalities
     LOO     the best mean score on modalities left out in turn: validate on v the run that saw neither t nor v
-    Oracle  the best last checkpoint on validation rows of t itself: an upper mark, not a method to use
+    Oracle  the best last checkpoint on validation rows of t itself: not a method to use, and no upper bound
+            of the others, which may choose an earlier checkpoint
 
 What is reported is always the score on t/test of the run that trained on everything but t. Ties, as
 published: the earliest step, then the largest hyperparameter seed. Diverged runs are never chosen.
@@ -132,8 +133,8 @@ METHODS: dict[str, Method] = {
     ),
     "oracle": Method(
         "Oracle",
-        "the last checkpoint with the best score on validation rows of the unseen modality itself: not available in "
-        "practice, an upper mark for choosing.",
+        "the last checkpoint with the best score on validation rows of the unseen modality itself, which is not "
+        "available in practice. It looks at the last checkpoint only, so that TM and LOO can stand above it.",
         oracle,
     ),
 }

@@ -21,13 +21,18 @@ from mgx.select.table import Cell, Row, Table
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C3A", "#7F7F7F")
 MARKERS = "osD^vP*X"
 INK = "#010203"  # stands for the page's text colour while matplotlib draws
-FLOOR_LINES = {"chance": (":", PALETTE[7]), "majority": ("-.", PALETTE[7]), "zeroshot": ("--", PALETTE[5])}
-CEILING_LINE = ("-", PALETTE[2])
+# What a learner is read against; more lines than these would hide the bars.
+LINES = {
+    "chance": (":", PALETTE[7]),
+    "majority": ("-.", PALETTE[7]),
+    "zeroshot": ("--", PALETTE[5]),
+    "probe": ("-", PALETTE[2]),
+}
 METHOD_COLOURS = dict(zip(METHODS, (PALETTE[0], PALETTE[1], PALETTE[4]), strict=True))
 
 
 def bars(tables: Sequence[Table]) -> str:
-    """One panel for each unseen modality: algorithms by method, with errors, between floor and ceiling."""
+    """One panel for each unseen modality: algorithms by method, with errors, and what they are read against."""
     first = tables[0]
     names = [r.name for r in first.rows if r.kind == "algorithm"]
     with _drawing() as (plt, out):
@@ -60,10 +65,10 @@ def _panel(panel: Any, tables: Sequence[Table], names: Sequence[str], number: in
         _errors(panel, cells, heights, at)
     for row in tables[0].rows:
         value = row.cells[number].mean
-        if row.kind != "algorithm" and value is not None:
-            style, colour = FLOOR_LINES.get(row.name, CEILING_LINE)
-            panel.axvline(100 * value, linestyle=style, color=colour, linewidth=1.6, label=row.name, zorder=3)
-    panel.set_yticks(range(len(names)), names)
+        if row.name in LINES and value is not None:
+            style, colour = LINES[row.name]
+            panel.axvline(100 * value, linestyle=style, color=colour, linewidth=1.6, label=row.shown, zorder=3)
+    panel.set_yticks(range(len(names)), [_row(tables[0], name).shown for name in names])
     panel.set_ylim(max(len(names), 1) - 0.45, -0.55)
     panel.set_xlim(0, 100)
     gap = f"{column.rows:,} test items, smallest gap {100 * column.smallest:.1f}"

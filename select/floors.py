@@ -11,11 +11,14 @@ from mgx.select.metrics import Metric
 
 
 def chance(metric: Metric, counts: Sequence[int]) -> float:
-    """Guessing each class equally often. For macro F1: from the expected counts."""
-    guess = 1 / len(counts)
+    """Guessing each class that has a test row equally often. For macro F1: from the expected counts.
+
+    Classes without a test row do not count, as in `majority` and in the scores themselves.
+    """
+    shares = _shares(counts)
+    guess = 1 / len(shares)
     if metric != "f1":
         return guess
-    shares = _shares(counts)
     return sum(2 * p * guess / (p + guess) for p in shares) / len(shares)
 
 
@@ -49,8 +52,9 @@ def floor_noise(floor: float, size: float) -> float:
 def smallest_difference(proportion: float, size: float) -> float:
     """The difference between two numbers near `proportion` that `size` rows can show at the 5 % level.
 
-    1.96 sqrt(2 p (1 - p) / n): for two independent test sets. On the same rows two learners err together,
-    so that a paired test could show somewhat less; the records hold no single predictions to pair.
+    1.96 sqrt(2 p (1 - p) / n): for two independent test sets, which is conservative. On the same rows two
+    learners err together, so that a paired comparison can show less; the records hold no single predictions
+    to pair. What varies from training to training is left out.
     The proportion is kept one item away from 0 and 1, where the formula would promise to show anything.
     """
     proportion = min(max(proportion, 1 / size), 1 - 1 / size)

@@ -84,10 +84,20 @@ def universe(run: Run) -> frozenset[str]:
     return frozenset({*run.inputs, *run.train, *run.test} - {PROMPT})
 
 
+def reads_others(run: Run) -> bool:
+    """Whether anything was trained on modalities other than the test one: every learner, and some baselines."""
+    return run.train not in ((), run.test)
+
+
+def involved(run: Run) -> tuple[str, ...]:
+    """The modalities that a run's number depends on, trained on or tested on, sorted."""
+    return tuple(sorted({*run.train, *run.test}))
+
+
 def _family(record: RunRecord) -> tuple[Any, ...]:
     """What a mean is taken within. A baseline has no budget of steps."""
     run = record.run
-    within = (run.steps, tuple(sorted({*run.train, *run.test})))
+    within = (run.steps, involved(run))
     place = (run.dataset, run.perceptor, run.setting, run.protocol, record.kind, run.algorithm)
     return (*place, *(within if record.kind == "algorithm" else (universe(run), run.test)))
 

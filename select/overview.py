@@ -110,7 +110,7 @@ def _store_key(home: Home, dataset: str, perceptor: str, modality: str) -> str |
     from mgx.shared.store import open_store, store_folder
 
     try:
-        return open_store(store_folder(home, dataset, perceptor, modality)).plan.key
+        return open_store(store_folder(home, dataset, perceptor, modality)).content
     except MgxError:
         return None
 

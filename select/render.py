@@ -7,13 +7,15 @@ from typing import IO, Any
 
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import TITLES
-from mgx.select.table import LEGEND, Cell, Row, Table
+from mgx.select.table import LEGEND, Cell, Mark, Row, Table
 
 Line = tuple[str, ...]
+SHOWN_NOTES = 5  # of those that records carry; a data set of 300 classes can have one for each
+WEAK: set[Mark] = {"at floor", "below floor", "not above zero-shot"}
 
 
 def cell_text(cell: Cell, digits: int = 1) -> str:
-    """`57.3 ±1.2 2/3~`: mean and error in per cent, then what must be known of them."""
+    """`57.3 ±1.2 2/3~ z`: mean and error in per cent, then what must be known of them."""
     return number_text(cell, digits) + remark(cell)
 
 
@@ -26,10 +28,12 @@ def number_text(cell: Cell, digits: int = 1) -> str:
 
 
 def remark(cell: Cell) -> str:
-    """` 2/3~`: trials if some are missing, and marks."""
+    """` 2/3~ z`: trials if some are missing, and marks."""
+    # A letter stands apart from the digits, a sign does not.
+    signs = {m: f" {LEGEND[m][0]}" if LEGEND[m][0].isalpha() else LEGEND[m][0] for m in cell.marks}
     if not 0 < cell.trials < cell.asked:
-        return "".join(LEGEND[m][0] for m in cell.marks)
-    return f" {cell.trials}/{cell.asked}" + "".join(LEGEND[m][0] for m in cell.marks if m != "incomplete")
+        return "".join(signs.values())
+    return f" {cell.trials}/{cell.asked}" + "".join(sign for m, sign in signs.items() if m != "incomplete")
 
 
 def gain_text(gain: float | None) -> str:
@@ -47,8 +51,8 @@ def has_gains(table: Table) -> bool:
 
 
 def row_name(row: Row) -> str:
-    """`concat · MML`."""
-    return f"{row.name} · {row.family}" if row.family else row.name
+    """`Concat · MML`."""
+    return f"{row.shown} · {row.family}" if row.family else row.shown
 
 
 def header(table: Table) -> Line:
@@ -73,12 +77,20 @@ def footer(table: Table) -> list[Line]:
     return [sizes, ("smallest gap", *(f"{100 * c.smallest:.1f}" for c in table.columns), *rest)]
 
 
+def small_print(tables: Sequence[Table], rest: str = "mgx select --json") -> list[str]:
+    """The notes of one board's tables, each once; those of records cut short, and `rest` says where all of them are."""
+    notes = list(dict.fromkeys(note for table in tables for note in table.notes))
+    recorded = list(dict.fromkeys(note for table in tables for note in table.record_notes))
+    more = len(recorded) - SHOWN_NOTES
+    return [*notes, *recorded[:SHOWN_NOTES], *([f"and {more} more such: {rest}"] if more > 0 else [])]
+
+
 def to_markdown(table: Table) -> str:
     """A pipe table with its caption and notes."""
     lines = [header(table), *(texts for _, texts in body(table)), *footer(table)]
     ruled = ["| " + " | ".join(_escape(t) for t in line) + " |" for line in lines]
     ruled.insert(1, "|:--|" + "--:|" * (len(lines[0]) - 1))
-    notes = "\n".join(f"- {_escape(n)}" for n in (*table.gaps, *table.notes))
+    notes = "\n".join(f"- {_escape(n)}" for n in (*table.gaps, *small_print([table])))
     title = f"### {_escape(table.title)} · {_escape(heading(table))}"
     return f"{title}\n\n" + "\n".join(ruled) + f"\n\n{_escape(table.caption)}\n\n{notes}\n"
 
@@ -110,7 +122,7 @@ def to_terminal(table: Table, stream: IO[str], with_notes: bool = True) -> None:
     console.width = max(window, Measurement.get(console, wide, grid).maximum)
     console.print(grid)
     console.width = window
-    print_notes((*table.gaps, *(table.notes if with_notes else ())), stream)
+    print_notes((*table.gaps, *(small_print([table]) if with_notes else ())), stream)
 
 
 def print_notes(lines: Sequence[str], stream: IO[str]) -> None:
@@ -158,10 +170,10 @@ def _group(row: Row) -> str:
 
 
 def _style(row: Row, column: int) -> str:
-    """Dim what only guesses or is marked as worth no more; bold an algorithm's name."""
+    """Dim what only guesses, colour what is marked as worth no more than a guess or zero-shot; bold names."""
     if row.kind != "algorithm":
         return "" if row.kind == "baseline" else "dim"
     if column == 0:
         return "bold"
-    marked = 0 < column <= len(row.cells) and {"at floor", "below floor"} & set(row.cells[column - 1].marks)
+    marked = 0 < column <= len(row.cells) and WEAK & set(row.cells[column - 1].marks)
     return "yellow" if marked else ""

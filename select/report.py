@@ -8,8 +8,8 @@ from typing import Any
 from mgx.select.boards import Board
 from mgx.select.criteria import METHODS
 from mgx.select.overview import Overview, Shown
-from mgx.select.render import body, footer, gain_text, header, heading
-from mgx.select.table import ZERO_SHOT, Row, Table
+from mgx.select.render import WEAK, body, footer, gain_text, header, heading, small_print
+from mgx.select.table import ZERO_SHOT, Row, Table, title_of
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
 
@@ -54,7 +54,7 @@ def _section(home: Home, shown: Shown) -> dict[str, Any]:
         "board": board,
         "data_notes": shown.notes,
         "tables": [_face(t) for t in tables],
-        "notes": list(dict.fromkeys(n for t in tables for n in t.notes)),
+        "notes": small_print(tables, "see Settings"),
         "readings": readings(tables),
         # Markup: this SVG is our own, its texts were escaped by matplotlib.
         "bars": Markup(bars(tables)) if drawable else None,
@@ -72,12 +72,12 @@ def _face(table: Table) -> dict[str, Any]:
 
 
 def _styles(row: Row) -> list[str]:
-    return ["weak" if {"at floor", "below floor"} & set(c.marks) else "" for c in row.cells]
+    return ["weak" if WEAK & set(c.marks) else "" for c in row.cells]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One unseen modality: the best learner against no learner at all, and whether the difference counts."""
+    """One unseen modality: the best learner against no learner at all, and what the test items can say of it."""
 
     modality: str
     zero_shot: float
@@ -86,11 +86,15 @@ class Reading:
     smallest: float
 
     @property
+    def difference(self) -> float:
+        return self.best - self.zero_shot
+
+    @property
     def verdict(self) -> str:
-        gap = self.best - self.zero_shot
-        if abs(gap) <= self.smallest:
-            return "not shown to differ"
-        return "better" if gap > 0 else "worse"
+        """Against the smallest gap, which is conservative: within it, nothing is shown either way."""
+        if abs(self.difference) <= self.smallest:
+            return "within the smallest gap: cannot tell"
+        return f"{'above' if self.difference > 0 else 'below'} zero-shot by more than the smallest gap"
 
 
 def readings(tables: Sequence[Table]) -> list[Reading]:
@@ -108,7 +112,7 @@ def _best(tables: Sequence[Table], number: int) -> tuple[float, str, str] | None
     """(mean, algorithm, method) of the largest number in a column, methods that look at the test modality aside."""
     honest = [t for t in tables if t.method != "oracle"]
     found = [
-        (mean, row.name, METHODS[table.method].title)
+        (mean, row.shown, METHODS[table.method].title)
         for table in honest
         for row in table.rows
         if row.kind == "algorithm" and (mean := row.cells[number].mean) is not None
@@ -121,9 +125,10 @@ def _settings(board: Board, name: str) -> dict[str, Any]:
     records = [*board.algorithms.get(name, ()), *board.baselines.get(name, ())]
     runs = [r.run for r in records]
     first = min(runs, key=lambda r: (r.hparams_seed, r.trial_seed, r.test))
+    title = title_of(board, name)
     made = {tuple(sorted(r.made_with.items())) for r in records}
     return {
-        "name": name,
+        "name": f"{title} ({name})" if title and title != name else name,
         "runs": len(runs),
         "steps": sorted({r.steps for r in runs}),
         "hparams_seeds": sorted({r.hparams_seed for r in runs}),
@@ -137,7 +142,7 @@ def _settings(board: Board, name: str) -> dict[str, Any]:
 def _chosen(tables: Sequence[Table]) -> list[tuple[str, str, str, str]]:
     """(method, algorithm, modality, choices) for every cell with a choice: seeds and steps of each trial."""
     return [
-        (METHODS[table.method].title, row.name, column.modality, "; ".join(_pick(p) for p in cell.picked))
+        (METHODS[table.method].title, row.shown, column.modality, "; ".join(_pick(p) for p in cell.picked))
         for table in tables
         for row in table.rows
         for cell, column in zip(row.cells, table.columns, strict=True)

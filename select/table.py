@@ -1,7 +1,7 @@
 """A table as data: rows, columns, cells with mean, error and marks, and everything a reader must be told.
 
-Rows: blind guessing and training-free baselines first, then the algorithms, then the probe, which was
-trained on the test modality itself and is the ceiling. Columns: the unseen modality of each run.
+Rows: blind guessing and the baselines first, then the algorithms, then the in-modality probe, which was
+trained on the test modality itself. Columns: the unseen modality of each run.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,18 @@ from mgx.select.floors import chance, effective_size, floor_noise, majority, sma
 from mgx.select.metrics import TITLES, Metric, default_metric, number
 from mgx.shared.records import Run, RunRecord, Split
 
-Mark = Literal["incomplete", "at floor", "below floor"]
-Kind = Literal["floor", "baseline", "algorithm", "ceiling"]
+Mark = Literal["incomplete", "at floor", "below floor", "not above zero-shot"]
+Kind = Literal["floor", "baseline", "algorithm", "probe"]
+Family = Literal["", "MML", "DG"]
 
-MML = ("concat", "ogm", "dlmg")
-CEILING = "probe"
+PROBE = "probe"
 ZERO_SHOT = "zeroshot"
-# The order of the paper; an algorithm that is not in it follows by name.
-ORDER = (*MML, "erm", "irm", "mixup", "cdann", "sagnet", "ib_erm", "condcad", "eqrm", "erm_plus_plus", "urm")
+SHOWN_CLASSES = 5
+# As the paper's tables list them; others follow by name.
+ORDER = (
+    *("concat", "ogm", "dlmg"),
+    *("erm", "irm", "mixup", "cdann", "sagnet", "ib_erm", "condcad", "eqrm", "ermpp", "urm"),
+)
 
 LEGEND: dict[Mark, tuple[str, str]] = {
     "incomplete": (
@@ -31,6 +35,10 @@ LEGEND: dict[Mark, tuple[str, str]] = {
     ),
     "at floor": ("~", "cannot be told from always naming the largest class (within 2 binomial standard errors)"),
     "below floor": ("<", "worse than always naming the largest class, by more than 2 binomial standard errors"),
+    "not above zero-shot": (
+        "z",
+        "does not beat zero-shot, which trains nothing: the mean is not above zero-shot's in that column",
+    ),
 }
 
 
@@ -64,10 +72,16 @@ class Row:
 
     name: str
     kind: Kind
-    family: Literal["", "MML", "DG"]
+    family: Family
     cells: tuple[Cell, ...]
     average: Cell
     gain: float | None = None
+    title: str = ""  # the algorithm's name as papers print it
+
+    @property
+    def shown(self) -> str:
+        """The name that readers see."""
+        return self.title or self.name
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class Table:
     caption: str
     gaps: tuple[str, ...]  # why cells are empty
     notes: tuple[str, ...]  # what holds for every method
+    record_notes: tuple[str, ...] = ()  # what the records say of their own making
 
     @property
     def title(self) -> str:
@@ -118,14 +133,15 @@ def tabulate(board: Board, method: str, metric: Metric | None = None, leaks: Seq
     tests = {t: split for t, split in splits.items() if split and split.rows}
     bare = [_floor(name, of, tests, metric) for name, of in (("chance", chance), ("majority", majority))]
     names = sorted(board.baselines, key=lambda n: (n != ZERO_SHOT, n))
-    before = [_baseline(board, n, tests, metric, "baseline") for n in names if n != CEILING]
+    before = [_baseline(board, n, tests, metric, "baseline") for n in names if n != PROBE]
     learners = [_algorithm(board, n, tests, method, metric) for n in sorted(board.algorithms, key=_place)]
-    after = [_baseline(board, n, tests, metric, "ceiling") for n in names if n == CEILING]
+    after = [_baseline(board, n, tests, metric, "probe") for n in names if n == PROBE]
     columns = tuple(_column(t, tests[t], metric, [r.cells[i] for r in learners], leaks) for i, t in enumerate(tests))
     rows = _compared([*bare, *before, *learners, *after], columns)
     place = (board.dataset, board.perceptor, board.setting, board.protocol, board.steps)
-    notes = (*_legend(rows), *_about(board, columns, metric))
-    return Table(*place, method, metric, columns, rows, _caption(method, metric), tuple(_gaps(rows, columns)), notes)
+    notes = (*_legend(rows), *_about(rows, columns, metric), *_absent(board, tests, metric))
+    gaps = tuple(_gaps(rows, columns))
+    return Table(*place, method, metric, columns, rows, _caption(method, metric), gaps, notes, tuple(_recorded(board)))
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -144,7 +160,7 @@ def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, 
         trials = {r.run.trial_seed: _last(r, test, metric) for r in there if r.status == "finished"}
         values = [v for _, v in sorted(trials.items()) if v is not None]
         cells.append(_cell(values, _asked(board.asked[name], test), split, metric, "not run"))
-    return Row(name, kind, "", tuple(cells), Cell())
+    return Row(name, kind, "", tuple(cells), Cell(), title=title_of(board, name))
 
 
 def _last(record: RunRecord, test: str, metric: Metric) -> float | None:
@@ -157,7 +173,14 @@ def _algorithm(board: Board, name: str, tests: dict[str, Split], method: str, me
     for record in board.algorithms[name]:
         by_trial.setdefault(record.run.trial_seed, []).append(record)
     cells = tuple(_chosen(by_trial, board.asked[name], t, split, method, metric) for t, split in tests.items())
-    return Row(name, "algorithm", "MML" if name in MML else "DG", cells, Cell())
+    family: Family = next((r.family for r in board.algorithms[name] if r.family), "")
+    return Row(name, "algorithm", family, cells, Cell(), title=title_of(board, name))
+
+
+def title_of(board: Board, name: str) -> str:
+    """What the records call an algorithm or a baseline; "" if they were made before titles were recorded."""
+    records = (*board.algorithms.get(name, ()), *board.baselines.get(name, ()))
+    return next((r.title for r in records if r.title), "")
 
 
 def _chosen(
@@ -208,14 +231,32 @@ def _column(test: str, split: Split, metric: Metric, learners: Sequence[Cell], l
 
 
 def _compared(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
-    """The rows with their averages, and their gain over zero-shot where both averages are there."""
+    """The rows with their averages, and algorithms held against zero-shot where both numbers are there."""
     averages = {r.name: _average(r, columns) for r in rows}
     base = averages.get(ZERO_SHOT, Cell()).mean
-    return tuple(replace(r, average=averages[r.name], gain=_gain(r, averages[r.name].mean, base)) for r in rows)
+    marked = _marked(rows)
+    return tuple(replace(r, average=averages[r.name], gain=_gain(r, averages[r.name].mean, base)) for r in marked)
+
+
+def _marked(rows: Sequence[Row]) -> list[Row]:
+    """The rows, cells of algorithms that do not beat zero-shot with a mark."""
+    bases = next((r.cells for r in rows if r.name == ZERO_SHOT), ())
+    return [
+        replace(r, cells=tuple(_held(c, base) for c, base in zip(r.cells, bases, strict=True)))
+        if r.kind == "algorithm" and bases
+        else r
+        for r in rows
+    ]
+
+
+def _held(cell: Cell, base: Cell) -> Cell:
+    if cell.mean is None or base.mean is None or cell.mean > base.mean:
+        return cell
+    return replace(cell, marks=(*cell.marks, "not above zero-shot"))
 
 
 def _gain(row: Row, own: float | None, base: float | None) -> float | None:
-    if row.kind not in ("algorithm", "ceiling") or own is None or base is None:
+    if row.kind not in ("algorithm", "probe") or own is None or base is None:
         return None
     return own - base
 
@@ -247,14 +288,16 @@ def _gaps(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     for row in rows:
         for cell, column in zip(row.cells, columns, strict=True):
             if cell.mean is None:
-                lines.setdefault((row.name, cell.reason), []).append(column.modality)
+                lines.setdefault((row.shown, cell.reason), []).append(column.modality)
     return [f"{name} has no number for {', '.join(where)}: {reason}." for (name, reason), where in lines.items()]
 
 
-def _about(board: Board, columns: Sequence[Column], metric: Metric) -> list[str]:
+def _about(rows: Sequence[Row], columns: Sequence[Column], metric: Metric) -> list[str]:
+    named = {r.name: r.shown for r in rows}
     lines = [
-        "smallest gap: the difference that the test items can show at the 5 % level, 1.96 sqrt(2 p (1 - p) / n) "
-        "at p = the mean of the algorithms in that column."
+        "smallest gap: the difference that n test items can show at the 5 % level, 1.96 sqrt(2 p (1 - p) / n) at p = "
+        "the mean of the algorithms in that column. It is conservative, being for two independent samples: a paired "
+        "comparison on the same items can show smaller ones. It leaves out the variance over training."
     ]
     if metric != "accuracy" and any(c.effective < 0.95 * c.rows for c in columns):
         each = {c.modality: f"{c.effective:.0f}" for c in columns}
@@ -264,11 +307,44 @@ def _about(board: Board, columns: Sequence[Column], metric: Metric) -> list[str]
         lines.append(f"Classes are unequal, so n is the effective size classes² / sum(1 / count): {sizes}.")
     if left := [c.modality for c in columns if not c.averaged]:
         lines.append(f"Not in the average, because its content is the bare class name: {', '.join(left)}.")
-    if ZERO_SHOT in board.baselines:
+    if zero_shot := named.get(ZERO_SHOT):
         lines.append(
-            "zeroshot: the nearest class prompt, no training; deterministic, so without an error. "
-            "gain: the average minus that of zeroshot."
+            f"{zero_shot}: the nearest class prompt, no training; deterministic, so without an error. "
+            f"gain: the average minus that of {zero_shot}."
         )
-    if CEILING in board.baselines:
-        lines.append("probe: a linear classifier trained on the test modality itself, the ceiling.")
+    if probe := named.get(PROBE):
+        lines.append(
+            f"{probe}: logistic regression trained on the test modality's own train rows; "
+            "where those are few, zero-shot can stand above it."
+        )
     return lines
+
+
+def _absent(board: Board, tests: dict[str, Split], metric: Metric) -> list[str]:
+    """Which classes the numbers are not about, because no test item has them."""
+    where: dict[str, list[str]] = {}
+    for test, split in tests.items():
+        classes = next(r.classes for r in board.records if f"{test}/test" in r.splits)
+        absent = [c for c, n in zip(classes, split.counts, strict=True) if not n]
+        if absent:
+            more = f" and {len(absent) - SHOWN_CLASSES} more" if len(absent) > SHOWN_CLASSES else ""
+            total = len(classes)
+            said = f"{total - len(absent)} classes of {total} (none of {', '.join(absent[:SHOWN_CLASSES])}{more})"
+            where.setdefault(said, []).append(test)
+    if not where:
+        return []
+    parts = "; ".join(f"{', '.join(names)}: {said}" for said, names in where.items())
+    numbers = "chance is" if metric == "accuracy" else f"{TITLES[metric]}, chance and majority are"
+    return [f"Classes with test items: {parts}. Over these alone {numbers} computed."]
+
+
+def _recorded(board: Board) -> list[str]:
+    """Each note of the records once; under the names of the algorithms if not all of them carry it."""
+    carriers: dict[str, dict[str, None]] = {}
+    for record in board.records:
+        for note in record.notes:
+            carriers.setdefault(note, {})[record.run.algorithm] = None
+    return [
+        note if set(board.algorithms) <= set(names) else f"{', '.join(title_of(board, n) or n for n in names)}: {note}"
+        for note, names in carriers.items()
+    ]

@@ -90,9 +90,8 @@ def run(args: list[str]) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return _end("stopped. What is finished is kept; the same command continues.", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # `mgx ... | head` is no error
-        return 0
+    except SystemExit as ending:  # click's own, when nobody reads the output any more
+        return ending.code if isinstance(ending.code, int) else 1
     except Exception as error:
         if "--debug" in args:
             raise
@@ -107,6 +106,8 @@ def _explain(error: Exception) -> int:
         return _end(f"the disk is full{where}. Free some room; the same command continues.", 1)
     if isinstance(error, PermissionError):
         return _end(f"not allowed to use {error.filename}.", 2)
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return _end(f"{error.filename} is in the way: {error.strerror}. Does MGX_HOME name a folder?", 2)
     return _end(f"unexpected {type(error).__name__}: {error}. Run it again with --debug for the traceback.", 1)
 
 

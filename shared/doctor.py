@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mgx.shared.device import describe_device
 from mgx.shared.home import ROOMS, Home
 
 NEAREST = re.compile(r"[A-Za-z0-9._-]+")
@@ -23,7 +24,7 @@ def doctor(home: Home, as_json: bool) -> None:
         "mgx": version("mgx-bench"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "device": _device(),
+        "device": describe_device(),
         "packages": _packages(),
         "home": _home(home),
         "missing": _missing(home),
@@ -38,17 +39,6 @@ def doctor(home: Home, as_json: bool) -> None:
         click.echo(f"{room:12}{place['path']}  {place['holds']}")
     for line in _missing(home) or ["nothing"]:
         click.echo(f"missing   {line}")
-
-
-def _device() -> str:
-    """What torch would compute on."""
-    try:
-        import torch
-    except ImportError as error:
-        return f"unknown: torch cannot be imported ({error})"
-    if torch.cuda.is_available():
-        return ", ".join(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))
-    return f"cpu, {torch.get_num_threads()} threads"
 
 
 def _packages() -> dict[str, str | None]:

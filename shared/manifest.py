@@ -180,6 +180,7 @@ class Manifest(Block):
     protocol: Protocol = Protocol()
     notes: tuple[str, ...] = ()
 
+    path: str = Field(default="", exclude=True)  # of a user's own TOML; "" for one that ships
     root: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -259,19 +260,19 @@ def data_set_name(name: str, home: Home) -> str:
 def _read(at: Path, next_step: str = "") -> Manifest:
     if not at.is_file():
         raise NotThere(f"no manifest {at}. {next_step}")
-    return parse(at.read_bytes(), str(at), at.parent.resolve())
+    return parse(at.read_bytes(), str(at), at.parent.resolve(), str(at.absolute()))
 
 
-def parse(content: bytes, where: str, root: Path) -> Manifest:
+def parse(content: bytes, where: str, root: Path, path: str = "") -> Manifest:
     """Check a manifest. Errors name the file, the key and the reason."""
     try:
         table = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadManifest(f"{where}: not valid TOML: {error}") from error
-    if "root" in table:
-        raise BadManifest(f"{where}: the key 'root' is set by mgx, not by the file.")
+    if own := {"path", "root"} & set(table):
+        raise BadManifest(f"{where}: the key {own.pop()!r} is set by mgx, not by the file.")
     try:
-        return Manifest(**table, root=root)
+        return Manifest(**table, root=root, path=path)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise BadManifest("\n".join(f"{where}: {line}" for line in lines)) from error

@@ -1,9 +1,10 @@
-"""Progress on standard error, and only when a person is watching it.
+"""Progress on standard error: bars where a person is watching, a few lines in a log.
 
 A job is told to stop through its progress: `advance` raises in every thread that still works.
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -35,6 +36,28 @@ class Quiet:
         self._stopped = True
 
 
+class Lines(Quiet):
+    """A log: what begins, and for long jobs now and then how far it is."""
+
+    EVERY = 30.0  # seconds between two lines of one job
+
+    def start(self, what: str, total: int) -> None:
+        super().start(what, total)
+        self._what, self._total, self._done = what, total, 0
+        self._begun = self._said = time.monotonic()
+        if total:
+            say(f"{what}: {total} to do")
+
+    def advance(self, units: int = 1) -> None:
+        super().advance(units)
+        self._done += units
+        now = time.monotonic()
+        if now - self._said > self.EVERY and self._done < self._total:
+            self._said = now
+            left = (now - self._begun) / self._done * (self._total - self._done)
+            say(f"{self._what}: {self._done} of {self._total}, about {left / 60:.1f} minutes left")
+
+
 class Bars(Quiet):
     """A bar a job, with the time left."""
 
@@ -52,9 +75,9 @@ class Bars(Quiet):
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Bars on a terminal, silence elsewhere: logs of batch jobs stay readable."""
+    """Bars on a terminal, a line now and then elsewhere: logs of batch jobs stay readable."""
     if not sys.stderr.isatty():
-        yield Quiet()
+        yield Lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

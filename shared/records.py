@@ -89,6 +89,8 @@ class RunRecord:
     splits: Mapping[str, Split]
     checkpoints: tuple[Checkpoint, ...]
     made_with: Mapping[str, str]  # versions of mgx and torch, device kind
+    title: str = ""  # the algorithm's name as papers print it
+    family: Literal["", "MML", "DG"] = ""  # multi-modal learning, domain generalization; "" for baselines
     diverged_at: int | None = None
     notes: tuple[str, ...] = ()
 

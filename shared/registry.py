@@ -1,7 +1,7 @@
 """Found by name: one file in a folder, an entry point of a user's package, or `package.module:Name`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -43,8 +43,10 @@ def load_object(kind: str, path: str) -> Any:
 class Registry:
     """The entries of one folder, plus those of installed packages; an entry is imported when asked for."""
 
-    def __init__(self, kind: str, folder: str, attribute: str, group: str) -> None:
-        self.kind, self.folder, self.attribute, self.group = kind, folder, attribute, group
+    def __init__(
+        self, kind: str, folder: str, attribute: str, group: str, is_one: Callable[[Any], bool] = callable
+    ) -> None:
+        self.kind, self.folder, self.attribute, self.group, self.is_one = kind, folder, attribute, group, is_one
 
     def names(self) -> list[str]:
         """Every name that `get` knows, sorted."""
@@ -54,7 +56,10 @@ class Registry:
     def get(self, name: str) -> Any:
         """The entry called `name`. UnknownName lists what there is."""
         if ":" in name:
-            return load_object(self.kind, name)
+            found = load_object(self.kind, name)
+            if not self.is_one(found):
+                raise UnknownName(f"{name!r} is no {self.kind}, but a {type(found).__name__}.")
+            return found
         for entry in entry_points(group=self.group):
             if entry.name == name:
                 return entry.load()

@@ -2,7 +2,7 @@
 
     <embeddings>/<dataset>/<perceptor>/<modality>/
         plan.json            what is stored and how it was made; its `key` names the content
-        items.parquet        id, label, group, part of every row
+        items.parquet        id, label, group, part of every row; the plan holds their digest
         vectors/             the Zarr array (item, feature), uncompressed, NaN where nothing was written
         commits/00000.json   one record per finished shard: rows, checksum, items skipped with the reason
 
@@ -14,6 +14,7 @@ when or by how many processes it was written: the same input gives the same byte
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +26,13 @@ from typing import Any
 import numpy as np
 
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
-from mgx.shared.files import digest, file_digest, remove_drafts, sync, whole_file, write_whole
+from mgx.shared.files import digest, file_digest, remove_drafts, sync, write_whole
 from mgx.shared.home import Home
 from mgx.shared.registry import plain
 
 CHUNK_BYTES = 8 * 2**20
 LEAST_SHARDS = 8  # so that resuming is exercised on small data too
+COLUMNS = ("id", "label", "group", "part")
 PROMPT = "prompt"  # the pseudo-modality that holds one vector per class
 
 
@@ -82,12 +84,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Commit:
-    """A finished shard. `skipped` maps the ids of unusable items to the reason; their rows stay NaN."""
+    """A finished shard. `skipped` maps the ids of unusable items to the reason; their rows stay NaN.
+
+    `media` names what the shard was made from, so that changed files are noticed when extracting again.
+    """
 
     shard: int
     start: int
     stop: int
     sha256: str
+    media: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -111,22 +117,25 @@ class EmbeddingStore:
 
     @property
     def command(self) -> str:
-        """What makes, or completes, this store."""
-        only = "" if self.plan.modality == PROMPT else f" --modality {self.plan.modality}"
-        return f"mgx extract --dataset {self.plan.dataset} --perceptor {self.plan.perceptor}{only}"
+        """What makes, or completes, this store and those beside it."""
+        named = shlex.quote(str(self.plan.about.get("reference") or self.plan.dataset))
+        return f"mgx extract --dataset {named} --perceptor {self.plan.perceptor}"
 
     # ---- writing
 
-    def write(self, shard: int, values: np.ndarray, skipped: Mapping[str, str]) -> None:
+    def write(self, shard: int, values: np.ndarray, skipped: Mapping[str, str], media: str = "") -> None:
         """Store one shard: values (item, feature) float32 for `plan.rows_of(shard)`, NaN rows where skipped."""
         rows = self.plan.rows_of(shard)
         self._check(values, rows, skipped)
+        if self._commit_path(shard).exists():
+            self.forget(shard)  # before its vectors change
         self._array[rows] = values
         chunk = self._chunk(shard)
         for path in (chunk, chunk.parent, chunk.parent.parent):
             sync(path)  # Zarr renames a finished chunk into place but does not sync it
-        commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), dict(sorted(skipped.items())))
-        write_whole(self._commit_path(shard), json.dumps(asdict(commit), indent=1, ensure_ascii=False) + "\n")
+        commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), media, dict(sorted(skipped.items())))
+        body = {**asdict(commit), "check": digest(asdict(commit))[:16]}
+        write_whole(self._commit_path(shard), json.dumps(body, indent=1, ensure_ascii=False) + "\n")
 
     def _check(self, values: np.ndarray, rows: slice, skipped: Mapping[str, str]) -> None:
         ids = self.rows.ids[rows]
@@ -149,25 +158,39 @@ class EmbeddingStore:
         """Identity of every row of the array."""
         import pyarrow.parquet as parquet
 
+        path = self.folder / "items.parquet"
         try:
-            table = parquet.read_table(self.folder / "items.parquet").to_pydict()
-            return Rows(*(tuple(table[c]) for c in ("id", "label", "group", "part")))
+            table = parquet.read_table(path).to_pydict()
+            rows = Rows(*(tuple(table[c]) for c in COLUMNS))
         except (OSError, KeyError, ValueError) as error:
-            raise Damaged(f"{self}: {self.folder / 'items.parquet'} cannot be read: {error}") from error
+            raise Damaged(f"{self}: {path} cannot be read: {error}. Mend it with: {self.command}") from error
+        if rows_digest(rows) != self.plan.rows_digest:
+            raise Damaged(f"{self}: {path} is not what was written. Mend it with: {self.command}")
+        return rows
 
     def commit(self, shard: int) -> Commit | None:
         """The record of a finished shard, or None."""
         path = self._commit_path(shard)
         try:
-            return Commit(**json.loads(path.read_text()))
+            body = json.loads(path.read_text())
+            check = body.pop("check")
+            commit = Commit(**body)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
-            raise Damaged(f"{self}: {path} is not a commit record: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Damaged(f"{self}: {path} is not a commit record ({error}).") from error
+        if digest(body)[:16] != check:
+            raise Damaged(f"{self}: {path} is not what was written.")
+        return commit
 
     def commits(self) -> list[Commit]:
         """The records of all finished shards."""
         return [c for shard in range(self.plan.shards) if (c := self.commit(shard))]
+
+    @property
+    def content(self) -> str:
+        """Names the vectors themselves: what a learner's run depends on."""
+        return digest([self.plan.key, [commit.sha256 for commit in self.commits()]])[:20]
 
     def missing(self) -> list[int]:
         """Shards that have no record yet."""
@@ -190,6 +213,19 @@ class EmbeddingStore:
         kept = np.array([i not in skipped for i in self.rows.ids], bool)
         rows = Rows(*(tuple(v for v, k in zip(c, kept, strict=True) if k) for c in _columns(self.rows)))
         return Vectors(np.concatenate(blocks)[kept], rows, skipped)
+
+    def flaws(self) -> list[str]:
+        """What is wrong with the store's own descriptions; extracting again rewrites them."""
+        found = []
+        try:
+            self.rows  # noqa: B018
+        except Damaged as error:
+            found.append(str(error))
+        try:
+            self._array  # noqa: B018
+        except Damaged as error:
+            found.append(str(error))
+        return found
 
     def damage(self, shard: int) -> str | None:
         """What is wrong with a shard that has a record; None if nothing is."""
@@ -224,10 +260,22 @@ class EmbeddingStore:
 
     @cached_property
     def _array(self) -> Any:
+        plan = self.plan
         import zarr
 
+        try:
+            array = zarr.open_array(self.folder / "vectors", mode="r+")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._not_the_array(error) from error
+        found = (array.shape, getattr(array, "chunks", None), str(array.dtype))
+        if found != ((plan.items, plan.features), (plan.shard_rows, plan.features), plan.dtype):
+            raise self._not_the_array(f"shape, chunks and type are {found}")
         # A shard whose items were all skipped is NaN throughout: without this Zarr would not write it.
-        return zarr.open_array(self.folder / "vectors", mode="r+").with_config({"write_empty_chunks": True})
+        return array.with_config({"write_empty_chunks": True})
+
+    def _not_the_array(self, why: object) -> Damaged:
+        path = self.folder / "vectors" / "zarr.json"
+        return Damaged(f"{self}: {path} does not describe this array ({why}). Mend it with: {self.command}")
 
 
 def _columns(rows: Rows) -> tuple[tuple[str, ...], ...]:
@@ -265,42 +313,63 @@ def open_store(folder: Path) -> EmbeddingStore:
 def plan_store(home: Home, plan: Plan, rows: Rows, replace: bool = False) -> Iterator[EmbeddingStore]:
     """The store of a plan, locked for writing: opened if it is there, created if not.
 
-    A store of another plan in the same place is an error unless `replace`.
+    A store of another plan in the same place is an error. `replace` removes whatever is there first.
+    Descriptions that were damaged (items.parquet, the array's zarr.json) are written anew.
     """
     from filelock import FileLock
 
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
     home.locks.mkdir(parents=True, exist_ok=True)
     with FileLock(home.locks / f"{plan.dataset}-{plan.perceptor}-{plan.modality}.lock"):
-        if (folder / "plan.json").exists():
-            old = open_store(folder)
-            if old.plan.key != plan.key:
-                if not replace:
-                    raise BadRequest(_difference(old, plan))
-                _discard(folder)
-        elif folder.exists():
-            _discard(folder)  # killed while it was being created
-        if not folder.exists():
-            _create(folder, plan, rows)
-        elif open_store(folder).plan != plan:
-            _write_plan(folder, plan)  # same vectors, other facts about them
         store = EmbeddingStore(folder, plan)
+        if folder.exists() and (replace or not (folder / "plan.json").exists()):
+            _discard(folder)  # as asked, or because it was killed while it was being created
+        if folder.exists():
+            _require_same(folder, store)
+        _describe(folder, plan, rows)
         remove_drafts(folder)
         for orphan in (folder / "vectors").rglob("*.partial"):
             orphan.unlink()  # Zarr's own temporary files, left by a killed writer
         yield store
 
 
-def _create(folder: Path, plan: Plan, rows: Rows) -> None:
-    """Everything but the vectors. plan.json is written last: without it there is no store."""
+def _require_same(folder: Path, wanted: EmbeddingStore) -> None:
+    """BadRequest if what lies there was made from something else; Damaged if that cannot be told."""
+    try:
+        old = open_store(folder)
+    except Damaged as error:
+        raise Damaged(f"{error} Make it anew with: {wanted.command} --replace") from error
+    if old.plan.key != wanted.plan.key:
+        raise BadRequest(_difference(old, wanted))
+
+
+def _describe(folder: Path, plan: Plan, rows: Rows) -> None:
+    """Write all but the vectors, where it is missing or differs. plan.json comes last: without it there is no store."""
     import pyarrow
     import pyarrow.parquet as parquet
+
+    (folder / "commits").mkdir(parents=True, exist_ok=True)
+    columns = {n: pyarrow.array(c, pyarrow.string()) for n, c in zip(COLUMNS, _columns(rows), strict=True)}
+    table = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table(columns), table)
+    plan_text = json.dumps({"key": plan.key, **asdict(plan)}, indent=1, ensure_ascii=False) + "\n"
+    for name, content in (
+        ("items.parquet", table.getvalue().to_pybytes()),
+        ("vectors/zarr.json", _array_description(plan)),
+        ("plan.json", plan_text.encode()),
+    ):
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_whole(path, content)
+
+
+def _array_description(plan: Plan) -> bytes:
+    """The zarr.json of the array, as Zarr writes it."""
     import zarr
 
-    folder.mkdir(parents=True)
-    (folder / "commits").mkdir()
+    files: dict[str, Any] = {}
     zarr.create_array(
-        folder / "vectors",
+        zarr.storage.MemoryStore(files),
         shape=(plan.items, plan.features),
         chunks=(plan.shard_rows, plan.features),
         dtype=plan.dtype,
@@ -309,16 +378,8 @@ def _create(folder: Path, plan: Plan, rows: Rows) -> None:
         filters=None,
         dimension_names=("item", "feature"),
     )
-    names = ("id", "label", "group", "part")
-    columns = {n: pyarrow.array(c, pyarrow.string()) for n, c in zip(names, _columns(rows), strict=True)}
-    with whole_file(folder / "items.parquet") as draft:
-        parquet.write_table(pyarrow.table(columns), draft)
-    _write_plan(folder, plan)
-
-
-def _write_plan(folder: Path, plan: Plan) -> None:
-    text = json.dumps({"key": plan.key, **asdict(plan)}, indent=1, ensure_ascii=False)
-    write_whole(folder / "plan.json", text + "\n")
+    described: bytes = files["zarr.json"].to_bytes()
+    return described
 
 
 def _discard(folder: Path) -> None:
@@ -327,12 +388,12 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _difference(old: EmbeddingStore, plan: Plan) -> str:
-    was, now = asdict(old.plan), asdict(plan)
+def _difference(old: EmbeddingStore, wanted: EmbeddingStore) -> str:
+    was, now = asdict(old.plan), asdict(wanted.plan)
     what = ", ".join(f"{k} {_short(was[k])} -> {_short(now[k])}" for k in was if was[k] != now[k] and k != "about")
     return (
         f"embeddings {old} were made from something else ({what}). "
-        f"Replace them with: {old.command} --replace. They lie in {old.folder}"
+        f"Replace them with: {wanted.command} --replace. They lie in {old.folder}"
     )
 
 
@@ -343,8 +404,13 @@ def _short(value: Any) -> str:
 
 def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[EmbeddingStore]:
     """Every store of the home directory, in order of name, filtered by data set and perceptor."""
+    return map(open_store, store_folders(home, dataset, perceptor))
+
+
+def store_folders(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[Path]:
+    """The folders of those stores, opened or not."""
     datasets, perceptors = {plain(d) for d in dataset}, {plain(p) for p in perceptor}
     for path in sorted(home.embeddings.glob("*/*/*/plan.json")):
         names = path.parent.relative_to(home.embeddings).parts
         if (not dataset or plain(names[0]) in datasets) and (not perceptor or plain(names[1]) in perceptors):
-            yield open_store(path.parent)
+            yield path.parent

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from mgx.shared.errors import NotThere, WorkFailed
+from mgx.shared.errors import Damaged, NotThere, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import say
 
@@ -60,6 +61,27 @@ def ls(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json
         )
 
 
+def _verify(folder: Path, repair: bool) -> tuple[int, list[dict[str, object]]]:
+    """Shards checked, and a row for each thing that is wrong with a store."""
+    from mgx.shared.store import open_store
+
+    try:
+        found = open_store(folder)
+    except Damaged as error:
+        names = folder.parts[-3:]
+        again = f"mgx extract --dataset {names[0]} --perceptor {names[1]} --replace"
+        return 0, [{"store": "/".join(names), "shard": None, "problem": str(error), "mend": again}]
+    rows: list[dict[str, object]] = []
+    for problem in found.flaws():
+        rows.append({"store": str(found), "shard": None, "problem": problem, "mend": ""})
+    for shard in range(found.plan.shards):
+        if problem := found.damage(shard) or "":
+            rows.append({"store": str(found), "shard": shard, "problem": problem, "mend": found.command})
+            if repair:
+                found.forget(shard)
+    return found.plan.shards, rows
+
+
 @store.command(epilog="\b\nExample:\n  mgx store verify --repair && mgx extract --dataset D --perceptor P")
 @_filters
 @click.option("--repair", is_flag=True, help="Forget damaged shards; extracting again writes only those.")
@@ -67,23 +89,21 @@ def ls(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json
 @click.pass_obj
 def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], repair: bool, as_json: bool) -> None:
     """Recompute every checksum. Exit code 1 if a shard is damaged and was not repaired."""
-    from mgx.shared.store import stores
+    from mgx.shared.store import store_folders
 
-    damaged: list[dict[str, object]] = []
-    checked = 0
-    for found in stores(home, dataset, perceptor):
-        for shard in range(found.plan.shards):
-            checked += 1
-            if problem := found.damage(shard):
-                damaged.append({"store": str(found), "shard": shard, "problem": problem, "mend": found.command})
-                if repair:
-                    found.forget(shard)
+    folders = list(store_folders(home, dataset, perceptor))
+    if not folders and (dataset or perceptor):
+        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store ls")
+    results = [_verify(folder, repair) for folder in folders]
+    checked = sum(number for number, _ in results)
+    damaged = [row for _, rows in results for row in rows]
     if as_json:
         click.echo(json.dumps({"checked": checked, "damaged": damaged}))
     else:
         say(f"{checked} shards checked, {len(damaged)} damaged")
         for row in damaged:
-            next_step = "Forgotten; write it again with" if repair else "Forget it with --repair, then"
-            say(f"{row['problem']} {next_step}: {row['mend']}")
+            say(str(row["problem"]) + (f" Then: {row['mend']}" if row["mend"] else ""))
+        if damaged and not repair:
+            say("Forget what is damaged with: mgx store verify --repair")
     if damaged and not repair:
         raise WorkFailed(f"{len(damaged)} damaged shards.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgx.learn.features import FeatureSet, feature_sets
 from mgx.shared.home import Home, find_home
 from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest
 
@@ -47,7 +48,13 @@ class Toy:
             "items": len(rows.ids),
             "features": 16,
             "rows_digest": rows_digest(rows),
-            "about": {"modalities": list(self.modalities), "label_leaks": [], "steps": 301, "published_name": ""},
+            "about": {
+                "modalities": list(self.modalities),
+                "label_leaks": [],
+                "steps": 301,
+                "published_name": "",
+                "embedded": [*self.modalities, PROMPT],
+            },
         }
         return Plan(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -77,3 +84,9 @@ def toy(home: Home) -> Toy:
     made = Toy(home)
     made.write()
     return made
+
+
+def features_of(home: Home, *dataset: str) -> FeatureSet:
+    """The only feature set of a home, or of one data set in it."""
+    (join,) = feature_sets(home, dataset).values()
+    return join()

@@ -6,7 +6,7 @@ a1,chair,oak chairs,learn,a wooden chair      [modalities.text]   column = "text
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 
@@ -15,6 +15,7 @@ from mgx.shared.item import Item, Source, Text
 from mgx.shared.manifest import Manifest, Modality, inside
 from mgx.shared.registry import near
 
+SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 NUMBER_FORMAT = re.compile(r"(0?[1-9]?[0-9]d?)?")  # {view:03d}
 
 
@@ -77,12 +78,31 @@ def _check_columns(manifest: Manifest, header: Mapping[str, str], where: str) ->
             wanted[f"modalities.{name}.column"] = settings.column
         if settings.path is not None:
             _check_template(settings.path, [*header, "id", "label"], f"modalities.{name}.path")
+    # A column ` group` is not none: read as if there were none, groups would be torn apart.
+    blurred = {name.strip() for name in header}
+    wanted |= {f"items.{key}": getattr(items, key) for key in ("group", "part") if getattr(items, key) in blurred}
     for key, column in wanted.items():
         if column not in header:
-            listing = ", ".join(header)
-            raise BadManifest(
-                f"{where}: no column {column!r} ({key}).{near(column, list(header))} There are: {listing}."
-            )
+            hint = header_hint(list(header), column) or near(column, list(header))
+            raise BadManifest(f"{where}: no column {column!r} ({key}).{hint} There are: {listing(list(header))}.")
+
+
+def header_hint(header: Sequence[str], column: str) -> str:
+    """Why a column that is there to the eye is not found, or nothing."""
+    if column in header:
+        return ""
+    for name in header:
+        if name.strip() == column:
+            return f" Likely there are blanks around the name: the header has {name!r}."
+    for separator, shown in SEPARATORS.items():
+        if any(column in map(str.strip, name.split(separator)) for name in header):
+            return f" Likely the columns are separated by {shown}: save the table as CSV with commas."
+    return ""
+
+
+def listing(header: Sequence[str]) -> str:
+    """The names of a header, those in quotes that have blanks at an end."""
+    return ", ".join(name if name == name.strip() and name.isprintable() else repr(name) for name in header)
 
 
 def _check_template(template: str, columns: list[str], key: str) -> None:

@@ -60,10 +60,40 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Every file under a folder in order of name; linked folders are not entered, hidden names passed over."""
-    for folder, folders, files in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+    """Every usable file under a folder in order of name; hidden names do not count."""
+    return (path for path, reason in _entries_below(root) if not reason)
+
+
+def passed_over(root: Path) -> list[str]:
+    """What `files_below` cannot use, each with the reason: linked folders, those not to be read, links to nothing."""
+    return [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in _entries_below(root) if reason]
+
+
+def _entries_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(file, "") of what can be used, (path, reason) of what cannot. Linked folders may circle: they are left."""
+    try:
+        with os.scandir(f"{folder}/.") as found:  # the dot: a folder that can be listed but not entered is refused too
+            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        yield folder, f"cannot be read: {error.strerror}"
+        return
+    kinds = [(Path(folder, entry.name), _kind(entry)) for entry in entries]
+    yield from ((path, "" if kind == "file" else kind) for path, kind in kinds if kind != "folder")
+    for path, kind in kinds:
+        if kind == "folder":
+            yield from _entries_below(path)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """file, folder, or why it is neither for us."""
+    try:
+        if entry.is_dir():
+            return "linked folder" if entry.is_symlink() else "folder"
+        if entry.is_file():
+            return "file"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "link to nothing" if entry.is_symlink() else "no plain file"
 
 
 def _listing() -> str:

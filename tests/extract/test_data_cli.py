@@ -15,7 +15,8 @@ from mgx.shared.cli import run
 from mgx.shared.home import Home, find_home
 from mgx.shared.manifest import Manifest, find_manifest
 
-HOSTILE = ['say "hi"', "two\nlines", "tab\tand \\ back", "Ünïcode 🪑", "[red]", "del\x7f", "'''", "a = 1 # no"]
+HOSTILE = ['say "hi"', "and \\ back", "Ünïcode 🪑", "[red]", "'''", "a = 1 # no"]
+BROKEN = ["two\nlines", "tab\tand", "del\x7f", " cat", "cat "]  # no names for anything
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def test_check_counts_and_ends_well(mgx: Mgx, tmp_path: Path) -> None:
     assert mgx("data", "check", str(root), "--json") == 0
     result = json.loads(mgx.out)
     assert (result["items"], result["classes"], result["differences"]) == (3, {"cat": 1, "dog": 2}, [])
-    assert result["modalities"]["image"] == {"found": 2, "missing": 1, "expected": 2, "examples": ["c"]}
+    image = {"found": 2, "missing": 1, "expected": 2, "examples": ["c"], "lost": 0, "lost_files": []}
+    assert result["modalities"]["image"] == image
     assert result["unexpected_files"] == ["cat/a/other.bin", "stray/file.png"]
     assert mgx("data", "check", str(root / "dataset.toml")) == 0
     assert "belongs to no item: stray/file.png" in mgx.out
@@ -162,7 +164,125 @@ def test_check_cannot_open_depth_of_an_unknown_unit(mgx: Mgx, tmp_path: Path) ->
     assert "unit" in mgx.err
 
 
+def test_check_tells_lost_files_from_empty_cells_and_ends_with_1(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tmp_path / "pets"
+    files(root, "p/a.png")
+    names = ["", *(f"p/gone{n}.png" for n in range(12))]
+    rows = [f"i{n},dog,{name}" for n, name in enumerate(names)]
+    (root / "items.csv").write_text("\n".join(["id,label,photo", "a,cat,p/a.png", *rows]))
+    assert mgx("data", "init", str(root)) == 0
+    assert "12 files that column 'photo' names are missing: p/gone0.png, p/gone1.png, p/gone2.png" in mgx.err
+    assert mgx("data", "check", str(root), "--json") == 1
+    assert "pets: 12 files that the table names are missing: p/gone0.png, p/gone1.png" in mgx.err
+    photo = json.loads(mgx.out)["modalities"]["photo"]
+    assert (photo["found"], photo["missing"], photo["lost"]) == (1, 13, 12)
+    assert photo["lost_files"] == names[1:11]
+    assert mgx("data", "check", str(root)) == 1
+    assert "file missing: photo: p/gone9.png\nfile missing: photo: and 2 more\n" in mgx.out
+    assert len(measured(root, home)[1]) == 14  # for the other stages it is a missing modality
+    for name in names[1:]:
+        files(root, name)
+    assert mgx("data", "check", str(root)) == 2  # more than init had measured
+    (root / "items.csv").write_text("id,label,photo\na,cat,p/a.png\nb,dog,\n")
+    assert mgx("data", "init", str(root), "--force") == 0 and "missing" not in mgx.err
+    assert mgx("data", "check", str(root)) == 0  # an empty cell is in order
+
+
+def test_check_names_what_was_passed_over(mgx: Mgx, tmp_path: Path) -> None:
+    root = tree(tmp_path / "mine")
+    assert mgx("data", "init", str(root)) == 0 and "passed over" not in mgx.err
+    (root / "bird").symlink_to(tmp_path)
+    for n in range(11):
+        (root / f"cat/a/x{n:02d}.png").symlink_to("gone.png")
+    assert mgx("data", "check", str(root), "--json") == 0
+    assert json.loads(mgx.out)["passed_over"]["total"] == 12
+    assert mgx("data", "check", str(root)) == 0
+    assert "passed over: bird (linked folder)\npassed over: cat/a/x00.png (link to nothing)\n" in mgx.out
+    assert "passed over: and 2 more\n" in mgx.out
+
+
+def test_a_name_cannot_break_a_line(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tree(tmp_path / "mine")
+    assert mgx("data", "init", str(root)) == 0
+    manifest = root / "dataset.toml"
+    manifest.write_text(manifest.read_text().replace('    "dog",', '    "dog",\n    "two\\nlines\\u001b[31m",'))
+    files(root, "cat/a/more\nlines.bin")
+    assert mgx("data", "check", str(root)) == 0
+    assert "two\\nlines\\x1b[31m" in mgx.out and "belongs to no item: cat/a/more\\nlines.bin" in mgx.out
+    assert mgx("data", "info", str(root)) == 0
+    assert "3: cat; dog; two\\nlines\\x1b[31m" in mgx.out
+
+
+def test_a_narrow_terminal_gets_plain_lines(mgx: Mgx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert mgx("data", "list") == 0
+    assert "nyudv2\n  where: not there\n  items: 47584\n  modalities: " in mgx.out
+    assert mgx("data", "info", "homeobjects") == 0 and "image\n  kind: image\n" in mgx.out
+    monkeypatch.setenv("COLUMNS", "60")
+    assert mgx("data", "list") == 0
+    assert "where: not there" not in mgx.out and "┃ name" in mgx.out
+
+
 # ---- init
+
+
+def test_init_refuses_a_column_whose_files_are_all_lost(mgx: Mgx, tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    files(root, "img/a.png")
+    rows = [f"i{n},{label},img/a.png,photos/{n}.png" for n, label in enumerate(["cat", "dog"] * 4)]
+    (root / "items.csv").write_text("\n".join(["id,label,image,photo", *rows, "last,dog,img/a.png,"]))
+    assert mgx("data", "init", str(root)) == 2
+    assert (
+        "items.csv: column 'photo' names 8 files, and none of them is there: photos/0.png, photos/1.png, photos/2.png, "
+        f"photos/3.png, photos/4.png .... Paths start from {root}."
+    ) in mgx.err
+    assert not (root / "dataset.toml").exists()
+
+
+def test_init_tells_what_it_passes_over(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tree(tmp_path / "pets")
+    files(tmp_path, "away/d/image.png")
+    (root / "bird").symlink_to(tmp_path / "away")
+    (root / "dog/b/thermal.png").symlink_to("gone.png")
+    assert mgx("data", "init", str(root)) == 0
+    assert "passed over, 2 in all: bird (linked folder), dog/b/thermal.png (link to nothing)." in mgx.err
+    manifest, ids = measured(root, home)
+    assert ids == ["a", "b", "c"] and set(manifest.modalities) == {"audio", "depth", "image"}
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "cat").symlink_to(root / "cat")
+    assert mgx("data", "init", str(linked)) == 2
+    assert "found no files. Passed over: 1, cat (linked folder)." in mgx.err
+    files(linked, "dog/b/image.png")
+    assert mgx("data", "init", str(linked)) == 2
+    assert "found 1 classes in 1 items; two are the least. Passed over: 1, cat (linked folder)." in mgx.err
+
+
+def test_init_declares_no_modality_that_no_item_has(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    nothing = np.full((2, 3), np.nan)
+    np.savez(tmp_path / "all.npz", id=["a", "b"], label=["cat", "dog"], image=np.ones((2, 3)), depth=nothing)
+    assert mgx("data", "init", str(tmp_path / "all.npz")) == 0
+    assert "left out, as they look like no modality: depth" in mgx.err
+    assert set(measured(tmp_path, home)[0].modalities) == {"image"}
+
+
+def test_init_says_why_a_column_is_not_found(mgx: Mgx, tmp_path: Path) -> None:
+    table = tmp_path / "x.csv"
+    for content, expected in (
+        (
+            "id, label,text\na,cat,x\n",
+            "no column 'label'. Likely there are blanks around the name: the header has ' label'",
+        ),
+        (
+            "id;label;text\na;cat;one, two\n",
+            "no column 'id'. Likely the columns are separated by ';': save the table as",
+        ),
+        ("id\tlabel\na\tcat\n", "no column 'id'. Likely the columns are separated by a tab: save the table as CSV"),
+        ("id,label,text,group \na,cat,x,g\nb,dog,x,g\n", "no column 'group' (items.group). Likely there are blanks"),
+    ):
+        table.write_text(content)
+        assert mgx("data", "init", str(table)) == 2
+        assert expected in mgx.err and "There are: " in mgx.err
 
 
 def test_init_describes_a_tree(mgx: Mgx, tmp_path: Path, home: Home) -> None:
@@ -212,6 +332,7 @@ def test_init_describes_a_table(mgx: Mgx, tmp_path: Path, home: Home) -> None:
     (root / "items.csv").write_text("\n".join(rows))
     assert mgx("data", "init", str(root / "items.csv"), "--depth-unit", "m", "--name", "Zoo 7") == 0
     assert "left out, as they look like no modality: weight, empty" in mgx.err
+    assert "1 files that column 'depth map' names are missing: d/gone.png." in mgx.err
     manifest, ids = measured(root, home)
     assert (manifest.name, ids) == ("zoo_7", ["a", "b"])
     assert {n: (m.kind, m.column) for n, m in manifest.modalities.items()} == {
@@ -285,7 +406,19 @@ def test_init_writes_hostile_names_as_they_are(mgx: Mgx, tmp_path: Path, home: H
     assert "[red]" in mgx.out  # no markup of rich's
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("label", BROKEN)
+def test_init_refuses_labels_that_are_no_names(mgx: Mgx, tmp_path: Path, label: str) -> None:
+    import csv
+
+    with (tmp_path / "items.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([["id", "label", "text"], ["a", "cat", "x"], ["b", "dog", "x"], ["c", label, "x"]])
+    assert mgx("data", "init", str(tmp_path)) == 2
+    line = 5 if "\n" in label else 4
+    assert f"items.csv line {line}: item 'c': label {label!r} would not serve as a name" in mgx.err
+    assert not (tmp_path / "dataset.toml").exists()
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, *BROKEN])
 def test_quote_gives_a_toml_string(text: str) -> None:
     import tomllib
 
@@ -302,7 +435,18 @@ def test_init_overwrites_only_when_told(mgx: Mgx, tmp_path: Path) -> None:
     printed = mgx.out
     assert mgx("data", "init", str(root), "--force") == 0
     assert (root / "dataset.toml").read_text() == printed
-    assert sorted(path.name for path in root.iterdir()) == ["cat", "dataset.toml", "dog"]
+    assert f"kept the old manifest as {root / 'dataset.toml.bak'}." in mgx.err
+    assert mgx("data", "init", str(root), "--force") == 0 and "kept" not in mgx.err  # nothing was edited
+    (root / "dataset.toml").write_text("mine again")
+    assert mgx("data", "init", str(root), "--force") == 0
+    assert (root / "dataset.toml.bak").read_text() == "mine"
+    assert (root / "dataset.toml.2.bak").read_text() == "mine again"
+    assert {path.name for path in root.iterdir() if path.is_file()} == {
+        "dataset.toml",
+        "dataset.toml.bak",
+        "dataset.toml.2.bak",
+    }
+    assert mgx("data", "check", str(root)) == 0 and "belongs to no item" not in mgx.out
 
 
 def test_init_says_what_it_would_understand(mgx: Mgx, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mgx.extract import unpack as unpacking
-from mgx.extract.dataset import find_items, load_items
+from mgx.extract.dataset import find_items, load_items, require_media
 from mgx.extract.survey import survey
 from mgx.extract.unpack import STAMP, unpack, unpack_shipped
-from mgx.shared.errors import BadManifest, Damaged, NotThere, UnknownName
+from mgx.shared.errors import BadManifest, BadRequest, Damaged, NotThere, UnknownName
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
 from mgx.shared.manifest import Manifest, find_manifest, parse
@@ -65,6 +65,11 @@ def test_items_come_sorted_with_groups_filled_in(root: Path, home: Home) -> None
         ("a,cat,,,x\na,dog,,,y\n", r"items\.csv line 3: id 'a' is already that of items\.csv line 2\."),
         (",cat,,,x\n", r"items\.csv line 2: an item without id\."),
         ("a,,,,x\n", r"items\.csv line 2: item 'a' has no label\."),
+        ("a, cat,,,x\n", r"line 2: item 'a': label ' cat' would not serve as a name"),
+        ("a,cat ,,,x\n", r"line 2: item 'a': label 'cat ' would not serve as a name"),
+        ('a,"cat\n",,,x\n', r"line 3: item 'a': label 'cat\\n' would not serve as a name"),
+        ("a,c\x07t,,,x\n", r"line 2: item 'a': label 'c\\x07t' would not serve as a name"),
+        ("a, ,,,x\n", r"line 2: item 'a': label ' ' would not serve as a name"),
         ("a,Cat,,,x\n", r"line 2: item 'a': label 'Cat' is no class\. Did you mean 'cat'\?"),
         ("a,cat,,tset,x\n", r"line 2: item 'a': part 'tset' is none of align, learn, test, nothing\."),
         ('"a\nb",cat,,,x\n', r"line 3: id 'a\\nb' would not serve"),
@@ -102,6 +107,9 @@ def test_unknown_labels_can_be_dropped_and_are_counted(root: Path, home: Home) -
     only = described(root, "id,label,text\nc,bird,x\n", label='on_unknown = "drop"')
     with pytest.raises(BadManifest, match=r"no items\. All 1 have labels that are no class, such as 'bird'"):
         load_items(only, home)
+    blurred = described(root, ROWS + "c, cat,,,x\n", label='on_unknown = "drop"')
+    with pytest.raises(BadManifest, match=r"line 4: item 'c': label ' cat' would not serve"):
+        load_items(blurred, home)
 
 
 def test_missing_media_are_no_error_unless_asked(root: Path, home: Home) -> None:
@@ -123,6 +131,36 @@ def test_an_empty_cell_or_one_that_is_no_path_is_missing(root: Path, home: Home)
     rows = f"id,label,file,text\na,cat,,x\nb,dog,{'x' * 3000}, \n"
     first, second = load_items(described(root, rows, TEXT + column), home)
     assert set(first.media) == {"text"} and not second.media
+
+
+def test_a_named_file_that_is_lost_is_no_empty_cell(root: Path, home: Home) -> None:
+    picture(root, "a.png")
+    column = '[modalities.photo]\nkind = "image"\ncolumn = "file"\n'
+    rows = "id,label,file,text\nc,cat,image/gone.png,\na,cat,image/a.png,\nb,dog,,x\nd,dog,image/link.png,x\n"
+    (root / "image/link.png").symlink_to("nothing.png")
+    found = find_items(described(root, rows, column + TEXT + IMAGE), home)
+    assert found.missing["photo"] == ("b", "c", "d") and found.missing["image"] == ("a", "b", "c", "d")
+    assert found.lost == {"photo": ("image/gone.png", "image/link.png")}  # what a template lacks is not lost
+    strict = described(root, rows, column + 'missing = "error"\n' + TEXT)
+    with pytest.raises(BadManifest, match=r"3 items have no 'photo' .* not there: image/gone\.png, image/link\.png\."):
+        load_items(strict, home)
+
+
+def test_ready_made_vectors_are_for_their_own_perceptor(root: Path) -> None:
+    head = 'schema = 1\n[dataset]\nname = "npz"\n[label]\nclasses = ["cat", "dog"]\n'
+    rest = '[items]\nreader = "vectors"\npath = "all.npz"\n[modalities.image]\nkind = "vector"\n'
+    manifest = parse((head + rest).encode(), "dataset.toml", root)
+    require_media(manifest, "vectors")
+    require_media(described(root), "litebind")
+    advice = "Take them as they are: mgx extract --dataset {} --perceptor vectors"
+    with pytest.raises(BadRequest) as caught:
+        require_media(manifest, "litebind")
+    message = "data set 'npz' holds ready-made vectors, which perceptor 'litebind' cannot encode. "
+    assert str(caught.value) == message + advice.format("npz")
+    (root / "dataset.toml").write_text("")  # a folder with its manifest is named by its path
+    with pytest.raises(BadRequest) as caught:
+        require_media(manifest, "litebind")
+    assert str(caught.value) == message + advice.format(root)
 
 
 @pytest.mark.parametrize("linked", ["file", "folder"])

@@ -121,15 +121,16 @@ def test_unusable_media_are_listed_and_shift_nobody(home, data, harm, capsys):
     said = capsys.readouterr().err
     assert "skipped i09: " in said
     assert "1 items could not be used" in said
-    assert "--retry-skipped" in said
     got = vectors(other, modality)
     assert list(got.skipped) == ["i09"]
     assert name in got.skipped["i09"]
     assert str(data) not in got.skipped["i09"], "a store must not depend on where the data lies"
     kept = [n for n, i in enumerate(whole.rows.ids) if i != "i09"]
     np.testing.assert_array_equal(got.values, whole.values[kept])
-    (data / name).write_bytes(sound)
     assert extract(other, data, "--retry-skipped") == 0
+    assert f"{modality}: 20 items, 1 of 10 shards" in capsys.readouterr().err
+    (data / name).write_bytes(sound)
+    assert extract(other, data) == 0
     assert tree(other.embeddings) == tree(home.embeddings)
 
 
@@ -209,6 +210,54 @@ def test_a_full_disk_ends_with_a_line_and_the_same_command_continues(home, data,
     monkeypatch.setattr(store, "write_whole", real)
     assert extract(home, data) == 0
     assert tree(home.embeddings) == tree(home.root.parent / "other" / "embeddings")
+
+
+def test_changed_media_are_embedded_again_and_nothing_else(home, data, capsys):
+    extract(home, data)
+    before = vectors(home, "text").values
+    table = (data / "items.csv").read_text().replace(f"number {'x' * 9}.", "number nine.")
+    (data / "items.csv").write_text(table)
+    Image.fromarray(np.full((9, 9, 3), 7, np.uint8)).save(data / "image/i09_0.png")
+    capsys.readouterr()
+    assert extract(home, data) == 0
+    said = capsys.readouterr().err
+    assert "small/eyes/text: 20 items, 1 of 10 shards" in said
+    assert "small/eyes/image: 20 items, 1 of 10 shards" in said
+    assert "small/eyes/audio: 20 items, 0 of 10 shards" in said
+    after = vectors(home, "text").values
+    assert after[5, 0] == len("This is number nine.")
+    assert (before != after).any(1).sum() == 1
+
+
+def test_replace_starts_anew_whatever_is_there(home, data, capsys):
+    extract(home, data)
+    assert extract(home, data, "--replace") == 0
+    assert "10 of 10 shards" in capsys.readouterr().err
+
+
+def test_a_data_set_of_which_nothing_can_be_used_has_failed(home, data, capsys):
+    for path in (data / "audio").iterdir():
+        path.write_bytes(b"no sound")
+    assert extract(home, data) == 1
+    assert "small/eyes/audio: not one item could be used" in capsys.readouterr().err
+    assert len(vectors(home, "image").rows.ids) == 20
+
+
+def test_modalities_are_matched_by_name_then_by_kind_and_others_are_named(home, data, capsys):
+    manifest = MANIFEST.replace("[modalities.text]", "[modalities.caption]").replace(
+        "[modalities.audio]", "[modalities.map]\nkind = 'depth'\nunit = 'mm'\npath = '{id}.png'\n[modalities.speech]"
+    )
+    (data / "dataset.toml").write_text(manifest)
+    assert extract(home, data) == 0
+    assert "eyes does not embed map of small" in capsys.readouterr().err
+    assert vectors(home, "caption").values[0, 0] == len("This is number xxxx.")
+    assert len(vectors(home, "speech").rows.ids) == 20
+
+
+def test_a_device_that_is_not_there_is_named(home, data, capsys):
+    for name in ("nonsense", "cuda:7", "xpu"):
+        assert extract(home, data, "--device", name) == 2
+        assert name.split(":")[0] in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(home, data, capsys):

@@ -1,7 +1,9 @@
 """Readers: a table, a folder tree, ready-made vectors in three formats; and the perceptor that takes the latter."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from mgx.extract.dataset import READERS
 from mgx.extract.perceptor import PERCEPTORS, Perceptor
-from mgx.extract.readers.tree import compile_pattern
+from mgx.extract.readers.tree import compile_pattern, files_below, passed_over
 from mgx.shared.errors import BadItem, BadManifest, BadRequest
 from mgx.shared.home import find_home
 from mgx.shared.item import Item, Row, Text
@@ -76,6 +78,19 @@ def test_table_fills_templates_and_columns(tmp_path: Path) -> None:
         ("id,label,text,text\na,cat,x,y\n", "items.csv: two columns are called 'text'"),
         ("id,label,text\na,cat,x\nb,dog\n", "items.csv line 3: 2 fields, the header has 3"),
         ("id,label,text\na,cat,x,y\n", "items.csv line 2: 4 fields, the header has 3"),
+        (
+            "id, label,text\na,cat,x\n",
+            r"no column 'label' .*blanks around the name: the header has ' label'\. There are: id, ' label', text\.",
+        ),
+        (
+            "id;label;text\na;cat;x, y\n",
+            r"no column 'id' .*the columns are separated by ';'.* There are: id;label;text\.",
+        ),
+        (
+            "id\tlabel\ttext\na\tcat\tx\n",
+            r"no column 'id' .*the columns are separated by a tab.* 'id\\tlabel\\ttext'\.",
+        ),
+        ("id,label,text, group\na,cat,x,g\n", r"no column 'group' \(items\.group\)\. Likely there are blanks around"),
         (b"id,label,text\na,cat,\xff\n", "items.csv: not UTF-8"),
         ('id,label,text\na,cat,"x"y\n', "items.csv line 2: not valid CSV"),
     ],
@@ -166,6 +181,33 @@ def test_tree_enters_no_linked_folder(tmp_path: Path) -> None:
     files(tmp_path, "away/cat/a/image.png", "root/dog/b/image.png")
     (tmp_path / "root/cat").symlink_to(tmp_path / "away/cat")
     assert [item.id for item in items(tree(tmp_path / "root", "{label}/{id}/{modality}.{ext}"))] == ["b"]
+
+
+def test_tree_tells_what_it_passes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "root"
+    files(tmp_path, "away/cat/a/image.png", "root/dog/b/image.png", "root/shut/c/image.png", "root/.git/x")
+    (root / "cat").symlink_to(tmp_path / "away/cat")
+    (root / "dog/b/audio.wav").symlink_to("gone.wav")
+    (root / "dog/circle").symlink_to("circle")
+    (root / "dog/b/depth.png").symlink_to("image.png")
+    os.mkfifo(root / "dog/pipe")
+    scandir = os.scandir
+
+    def shut(path: str) -> Any:  # tests may run as root, whom no permission stops
+        if "shut" in path:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", shut)
+    assert list(files_below(root)) == [root / "dog/b/depth.png", root / "dog/b/image.png"]
+    over = passed_over(root)
+    assert len(over) == 5 and over[1].startswith("dog/circle (")  # the reason is the system's
+    assert [over[0], *over[2:]] == [
+        "cat (linked folder)",
+        "dog/pipe (no plain file)",
+        "dog/b/audio.wav (link to nothing)",
+        "shut (cannot be read: Permission denied)",
+    ]
 
 
 @pytest.mark.parametrize(

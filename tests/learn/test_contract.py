@@ -41,7 +41,7 @@ def erm(params, hyper, batch):
 
 @pytest.fixture
 def data(home, toy) -> FeatureSet:
-    return feature_sets(home)[0]
+    return next(iter(feature_sets(home).values()))()
 
 
 def stack_of(algorithm: Algorithm, data: FeatureSet, hypers, modalities=("image", "depth")) -> Stack:

@@ -6,6 +6,7 @@ import pytest
 from mgx.learn.features import feature_sets
 from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.store import Rows
+from tests.conftest import features_of
 
 
 def test_modalities_are_joined_by_id(home, toy):
@@ -15,7 +16,7 @@ def test_modalities_are_joined_by_id(home, toy):
     values[:, 0] += np.arange(120)
     toy.store(toy.plan("audio", backwards, dataset="toy"), backwards, values[::-1])
     toy.modalities = (*toy.modalities, "audio")
-    (data,) = feature_sets(home)
+    data = features_of(home)
     assert "audio" not in data.modalities, "a modality that the manifest of the first store does not list"
     for modality in data.modalities:
         assert (data.rows[modality] >= 0).all()
@@ -29,7 +30,7 @@ def test_missing_modalities_shift_nobody(home, toy):
     plan = toy.plan("image", some, dataset="half")
     toy.store(plan, some, values)
     toy.store(toy.plan("depth", rows, dataset="half"), rows, np.ones((120, 16), np.float32))
-    (data,) = feature_sets(home, ["half"])
+    data = features_of(home, "half")
     assert list(data.having("image", np.arange(120))) == list(range(0, 120, 2))
     np.testing.assert_array_equal(data.matrix[data.rows["image"][10]], np.eye(16, dtype=np.float32)[5])
 
@@ -48,7 +49,7 @@ def test_two_labels_for_one_item_are_named(home, toy):
     toy.store(toy.plan("image", rows, dataset="odd"), rows, np.ones((120, 16), np.float32))
     toy.store(toy.plan("depth", wrong, dataset="odd"), wrong, np.ones((120, 16), np.float32))
     with pytest.raises(Damaged, match="item0000"):
-        feature_sets(home, ["odd"])
+        features_of(home, "odd")
 
 
 def test_two_widths_are_named(home, toy):
@@ -56,4 +57,4 @@ def test_two_widths_are_named(home, toy):
     toy.store(toy.plan("image", rows, dataset="wide"), rows, np.ones((120, 16), np.float32))
     toy.store(toy.plan("depth", rows, dataset="wide", features=8), rows, np.ones((120, 8), np.float32))
     with pytest.raises(BadRequest, match=r"8 features.*16|16 features.*8"):
-        feature_sets(home, ["wide"])
+        features_of(home, "wide")

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,12 @@ import pytest
 
 from mgx.learn.baseline import View
 from mgx.learn.baselines import probe, zeroshot
-from mgx.learn.features import feature_sets
 from mgx.learn.sweep import Asked, algorithm_runs, model_of, scored_splits, split_of, stacks
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
-from mgx.shared.records import read_records
+from mgx.shared.records import Refused, read_records, read_sweeps
+from tests.conftest import Toy, features_of
 
 SMALL = ("--hparams", "2", "--trials", "2", "--steps", "12")
 
@@ -27,7 +28,7 @@ def learn(home: Home, *more: str) -> int:
 
 
 def test_three_modalities_make_three_reported_and_three_leave_one_out_sets(toy):
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     runs = algorithm_runs("erm", data, Asked(2, 3))
     assert len(runs) == 6 * 2 * 3
     assert {(r.train, r.test) for r in runs} == {
@@ -43,17 +44,15 @@ def test_three_modalities_make_three_reported_and_three_leave_one_out_sets(toy):
 
 
 def test_four_modalities_make_four_and_six(home):
-    from tests.conftest import Toy
-
     Toy(home, ("image", "depth", "text", "audio")).write()
-    (data,) = feature_sets(home)
+    data = features_of(home)
     runs = algorithm_runs("erm", data, Asked(1, 1))
     assert [len(r.test) for r in runs] == [1] * 4 + [2] * 6
     assert {len(r.train) for r in runs if len(r.test) == 2} == {2}
 
 
 def test_an_explicit_set(toy, capsys):
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     (one,) = algorithm_runs("erm", data, Asked(1, 1, None, ("text",), "depth"))
     assert (one.train, one.test) == (("text",), ("depth",))
     for train, test in ((("text",), ""), ((), "depth"), (("depth",), "depth")):
@@ -64,14 +63,14 @@ def test_an_explicit_set(toy, capsys):
 
 
 def test_what_is_scored_is_what_selection_reads(toy):
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     single, *_, pair = algorithm_runs("erm", data, Asked(1, 1))
     assert scored_splits(single) == [("image", "test"), ("image", "val"), ("depth", "val"), ("text", "val")]
     assert scored_splits(pair) == [("depth", "val"), ("text", "val")]
 
 
 def test_no_test_group_is_trained_on_in_any_modality(toy):
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     for name in ("erm", "concat"):
         for one in algorithm_runs(name, data, Asked(1, 3)):
             division = split_of(data, one.trial_seed)
@@ -85,7 +84,7 @@ def test_no_test_group_is_trained_on_in_any_modality(toy):
 
 
 def test_stacks_depend_on_the_sweep_alone(toy):
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     runs = algorithm_runs("erm", data, Asked(4, 3))
     made = stacks(runs)
     assert sorted(r.key for own in made for r in own) == sorted(r.key for r in runs)
@@ -96,7 +95,9 @@ def test_stacks_depend_on_the_sweep_alone(toy):
 def test_finished_runs_are_skipped(toy, capsys):
     assert learn(toy.home, "--algo", "erm", *SMALL, "--json") == 0
     first = capsys.readouterr()
-    assert len(first.out.splitlines()) == 6 * 4 + 3, "24 runs and zero-shot on three modalities"
+    kinds = [json.loads(line)["kind"] for line in first.out.splitlines()]
+    assert kinds.count("algorithm") == 6 * 2 * 2
+    assert kinds.count("baseline") == 3 * (2 + 2 * 2), "two training-free, and two for each trial"
     before = {p: p.stat().st_mtime_ns for p in toy.home.runs.rglob("*.jsonl")}
     assert learn(toy.home, "--algo", "erm", *SMALL, "--json") == 0
     again = capsys.readouterr()
@@ -116,9 +117,10 @@ def test_a_record_says_what_it_was_made_from(toy):
     learn(toy.home, "--algo", "concat", *SMALL, "--probe")
     records = read_records(toy.home)
     kinds = {(r.kind, r.run.algorithm) for r in records.values()}
-    assert kinds == {("algorithm", "concat"), ("baseline", "zeroshot"), ("baseline", "probe")}
+    beside = {"centroid", "linear", "probe", "zeroshot", "zeroshot_centred"}
+    assert kinds == {("algorithm", "concat"), *(("baseline", name) for name in beside)}
     one = next(r for r in records.values() if r.kind == "algorithm" and r.run.test == ("text",))
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     assert one.run.inputs == data.inputs
     assert set(one.run.hyper) == {"lr", "weight_decay", "batch_size", "momentum"}
     assert [c.step for c in one.checkpoints] == [0, 11]
@@ -127,7 +129,7 @@ def test_a_record_says_what_it_was_made_from(toy):
 
 
 def test_baselines_are_what_they_say(toy):
-    (data,) = feature_sets(toy.home)
+    data = features_of(toy.home)
     view = View(data, split_of(data, 0), ("image", "depth"), "text")
     x, y = view.xy("text", "test")
     by_hand = np.array([np.argmin([np.linalg.norm(row - p) for p in data.prompts]) for row in x])
@@ -135,9 +137,44 @@ def test_baselines_are_what_they_say(toy):
     assert (probe.predict(view) == y).mean() > 0.9
 
 
-def test_one_modality_is_refused(home, capsys):
-    from tests.conftest import Toy
+def test_simple_baselines_learn_from_the_training_modalities_alone(toy):
+    from mgx.learn.baselines import centroid, linear, zeroshot_centred
 
+    data = features_of(toy.home)
+    view = View(data, split_of(data, 0), ("image", "depth"), "text")
+    x, y = view.xy("text", "test")
+    pooled_x, pooled_y = view.pooled("train")
+    assert len(pooled_x) == 2 * len(view.split.train)
+    means = np.stack([pooled_x[pooled_y == k].mean(0) for k in range(4)])
+    nearest = (x @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T).argmax(1)
+    np.testing.assert_array_equal(centroid.predict(view), nearest)
+    for baseline in (centroid, linear, zeroshot_centred):
+        assert (baseline.predict(view) == y).mean() > 0.9
+
+
+def test_centring_takes_off_a_modality_gap(toy):
+    """Items moved far along one direction: plain zero-shot names one class, the centred one is right."""
+    from dataclasses import replace
+
+    from mgx.learn.baselines import zeroshot_centred
+
+    data = features_of(toy.home)
+    matrix = data.matrix.copy()
+    matrix[data.rows["text"]] += 10 * data.prompts[2]
+    matrix[data.rows["text"]] /= np.linalg.norm(matrix[data.rows["text"]], axis=1, keepdims=True)
+    view = View(replace(data, matrix=matrix), split_of(data, 0), ("image", "depth"), "text")
+    _, y = view.xy("text", "test")
+    assert (zeroshot.predict(view) == 2).all()
+    assert (zeroshot_centred.predict(view) == y).mean() > 0.9
+
+
+@pytest.mark.parametrize(("name", "own"), [("ERM", "erm"), ("LFM", "dlmg"), ("Concat", "concat"), ("OGM-GE", "ogm")])
+def test_published_names_are_accepted(toy, name, own, capsys):
+    assert learn(toy.home, "--algo", name, *SMALL, "--dry-run", "--json") == 0
+    assert {json.loads(line)["algorithm"] for line in capsys.readouterr().out.splitlines()} == {own}
+
+
+def test_one_modality_is_refused(home, capsys):
     Toy(home, ("image",)).write()
     assert learn(home, "--algo", "erm") == 2
     assert "train on one, test on another" in capsys.readouterr().err
@@ -167,6 +204,28 @@ def test_a_damaged_record_is_trained_again(toy, capsys):
     assert len(read_records(toy.home)) == len(want) - 1
     assert learn(toy.home, "--algo", "erm", *SMALL) == 0
     assert set(read_records(toy.home)) == set(want)
+
+
+def test_one_bad_data_set_stops_no_other(toy, capsys):
+    lonely = Toy(toy.home, ("image",))
+    rows = lonely.rows()
+    lonely.store(lonely.plan("image", rows, dataset="lonely"), rows, np.ones((120, 16), np.float32))
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 1
+    said = capsys.readouterr().err
+    assert "lonely/eye: image is the only embedded modality" in said
+    assert "1 of 2 embedded data sets failed" in said
+    assert len(read_records(toy.home, ["toy"])) > 24
+    assert not read_sweeps_of(toy.home, "lonely"), "a sweep that cannot run is not asked for ever after"
+
+
+def read_sweeps_of(home: Home, dataset: str) -> list:
+    return [s for s in read_sweeps(home, Refused()) if s.runs[0].dataset == dataset]
+
+
+def test_absent_embeddings_are_said(toy, capsys):
+    shutil.rmtree(toy.home.embeddings / "toy/eye/text")
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    assert "toy/eye: no embeddings of text" in capsys.readouterr().err
 
 
 def test_dry_run_trains_nothing(toy, capsys):

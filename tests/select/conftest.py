@@ -12,6 +12,7 @@ from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split, Sweep, 
 ALL = ("image", "depth", "text")
 CLASSES = ("chair", "lamp", "table", "bed")
 COUNTS = (40, 40, 40, 40)
+TITLES = {"erm": "ERM", "concat": "Concat", "zeroshot": "zero-shot", "probe": "in-modality probe"}
 
 Scores = Mapping[int, Mapping[str, float]]  # step -> split -> accuracy
 Make = Callable[..., RunRecord]
@@ -61,6 +62,8 @@ def make_record(
         checkpoints=tuple(Checkpoint(step, {k: a_score(v) for k, v in by.items()}) for step, by in scores.items()),
         made_with={"mgx": "0.1.0", "torch": "2.11.0", "device": "cpu"},
         diverged_at=300 if status == "diverged" else None,
+        title=TITLES.get(algorithm, ""),
+        family="" if kind == "baseline" else "MML" if algorithm == "concat" else "DG",
     )
 
 
@@ -85,13 +88,11 @@ def baseline_records(modalities: Sequence[str] = ALL) -> list[RunRecord]:
     records = []
     for test in modalities:
         zero = {0: {f"{test}/test": 0.55}}
-        records.append(make_record((test,), zero, algorithm="zeroshot", kind="baseline", steps=0, train=(), hyper={}))
+        own = {"kind": "baseline", "inputs": {test: f"key-{test}"}, "steps": 0, "hyper": {}}
+        records.append(make_record((test,), zero, algorithm="zeroshot", train=(), **own))
         for trial in range(3):
             probe = {0: {f"{test}/test": 0.8 + 0.01 * trial}}
-            own = {"train": (test,), "inputs": {test: f"key-{test}"}, "steps": 0}
-            records.append(
-                make_record((test,), probe, trial_seed=trial, algorithm="probe", kind="baseline", hyper={}, **own)
-            )
+            records.append(make_record((test,), probe, trial_seed=trial, algorithm="probe", train=(test,), **own))
     return records
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mgx.select.boards import Board, gather
 from mgx.select.coverage import coverage
 from mgx.shared.records import Run, RunRecord, Sweep
-from tests.select.conftest import baseline_records, make_record, sweep_records
+from tests.select.conftest import ALL, baseline_records, make_record, sweep_records
 
 
 def nowhere(dataset: str, perceptor: str, modality: str) -> None:
@@ -39,7 +39,7 @@ def test_baselines_stand_on_every_board_of_their_place() -> None:
 
 
 def test_a_board_takes_the_baselines_of_its_own_modalities() -> None:
-    """A baseline lists every store that was at hand, as `mgx learn` does."""
+    """A baseline that lists more stores than it read stands where all of them do."""
 
     def zero_shot(modalities: tuple[str, ...], value: float) -> RunRecord:
         kept = {"algorithm": "zeroshot", "kind": "baseline", "steps": 1, "train": (), "modalities": modalities}
@@ -53,6 +53,47 @@ def test_a_board_takes_the_baselines_of_its_own_modalities() -> None:
         2: [0.2],
         3: [0.3],
     }
+
+
+def reading_baselines(modalities: tuple[str, ...], tests: tuple[str, ...] = (), **run: object) -> list[RunRecord]:
+    """Baselines trained on all of `modalities` but the test one, as `linear` is."""
+    kept = {"algorithm": "linear", "kind": "baseline", "steps": 1, "hyper": {}, "modalities": modalities, **run}
+    return [make_record((t,), {0: {f"{t}/test": 0.5}}, **kept) for t in tests or modalities]
+
+
+def test_a_baseline_that_read_fewer_modalities_stands_on_their_board_alone() -> None:
+    two, three = ("image", "depth"), ("image", "depth", "text")
+    learners = [*sweep_records("erm", 0.5, two), *sweep_records("erm", 0.5, three)]
+    found = boards_of(*learners, *reading_baselines(two), *baseline_records())
+    names = {len(b.modalities): sorted(b.baselines) for b in found}
+    assert names == {2: ["linear", "probe", "zeroshot"], 3: ["probe", "zeroshot"]}
+    found = boards_of(*learners, *reading_baselines(two), *reading_baselines(three))
+    trained = {len(b.modalities): {len(r.run.train) for r in b.baselines["linear"]} for b in found}
+    assert trained == {2: {1}, 3: {2}}
+
+
+def test_a_baseline_without_a_board_is_told() -> None:
+    found = gather([*sweep_records("erm", 0.5), *reading_baselines(("image", "depth"))], [], nowhere, {})
+    assert found.left_out == (
+        "toys/tiny linear: trained on other modalities than any learner beside it, left out: 2 records",
+    )
+
+
+def test_baselines_alone_make_a_board_for_each_set_that_they_read() -> None:
+    found = boards_of(*baseline_records(), *reading_baselines(ALL), *reading_baselines(("image", "depth")))
+    assert [(sorted(b.modalities), sorted(b.baselines)) for b in found] == [
+        (["depth", "image"], ["linear", "probe", "zeroshot"]),
+        (["depth", "image", "text"], ["linear", "probe", "zeroshot"]),
+    ]
+    (board,) = boards_of(*baseline_records(("depth",)), *reading_baselines(ALL, ("depth",)))
+    assert (sorted(board.modalities), board.tests) == (["depth", "image", "text"], ("depth",))
+
+
+def test_a_baseline_run_that_was_asked_for_is_missed() -> None:
+    probes = [r for r in baseline_records() if r.run.algorithm == "probe"]
+    learned, asked = sweep_records("erm", 0.5), [r.run for r in probes]
+    (board,) = gather([*learned, *probes[:-1]], asked, nowhere, {}).boards
+    assert len(board.asked["probe"]) == len(probes)
 
 
 def test_runs_made_again_after_a_store_was_added_replace_the_earlier_ones() -> None:
@@ -124,6 +165,39 @@ def test_coverage_counts_runs_and_names_the_command() -> None:
     assert (line.pairs.expected, line.pairs.missing, line.missing) == (3, 1, 2)
     assert line.commands == ("mgx learn --algo erm",)
     assert line.sentence() == "toys/tiny erm: 2 of 3 reported runs, 2 of 3 leave-one-out runs, 1 diverged"
+
+
+def lines(*records: RunRecord) -> list[str]:
+    runs = [r.run for r in records]
+    return [c.sentence() for c in coverage(runs, [sweep("mgx learn", runs)], {r.run.key: r for r in records})]
+
+
+def test_sweeps_that_stand_on_two_boards_are_counted_in_two_lines() -> None:
+    usual = sweep_records("erm", 0.5, trials=1, hparams=1)
+    short = sweep_records("erm", 0.5, trials=1, hparams=1, steps=50)
+    fewer = sweep_records("erm", 0.5, ("image", "depth"), trials=1, hparams=1)[:2]
+    counts = "3 of 3 reported runs, 3 of 3 leave-one-out runs"
+    assert lines(*usual, *short) == [
+        f"toys/tiny erm (50 steps): {counts}",
+        f"toys/tiny erm (301 steps): {counts}",
+    ]
+    assert lines(*usual, *fewer) == [
+        "toys/tiny erm (depth+image): 2 of 2 reported runs",
+        f"toys/tiny erm (depth+image+text): {counts}",
+    ]
+    assert lines(*usual, *sweep_records("concat", 0.5, trials=1, hparams=1, steps=50)) == [
+        f"toys/tiny concat: {counts}",
+        f"toys/tiny erm: {counts}",
+    ]
+
+
+def test_baselines_are_counted_by_what_they_read() -> None:
+    assert lines(*baseline_records(), *reading_baselines(ALL), *reading_baselines(("image", "depth"))) == [
+        "toys/tiny linear (depth+image): 2 of 2 reported runs",
+        "toys/tiny linear (depth+image+text): 3 of 3 reported runs",
+        "toys/tiny probe: 9 of 9 reported runs",
+        "toys/tiny zeroshot: 3 of 3 reported runs",
+    ]
 
 
 def test_a_complete_sweep_needs_no_command() -> None:

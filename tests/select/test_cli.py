@@ -1,6 +1,9 @@
 """`mgx select` as a person runs it."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
-from tests.select.conftest import ALL, fill, sweep_records
+from tests.select.conftest import ALL, fill, make_record, sweep_records
 
 Mgx = Callable[..., tuple[int, str, str]]
 
@@ -143,11 +146,53 @@ def test_many_complaints_are_summed_up(mgx: Mgx, full_home: Home) -> None:
 
 
 def test_the_report_is_written_whole(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     code, _, err = mgx("--report", str(tmp_path / "out" / "report.html"))
     assert code == 0
     assert f"report: {tmp_path / 'out' / 'report.html'}" in err
     assert (tmp_path / "out" / "report.html").read_text().rstrip().endswith("</html>")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_a_report_into_no_folder_is_refused_at_once(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    code, out, err = mgx("--report", str(tmp_path / "typo" / "report.html"))
+    assert (code, out) == (2, "")
+    assert f"no folder {tmp_path / 'typo'} to write report.html into" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_report_is_there_even_if_nobody_reads_the_tables(full_home: Home, tmp_path: Path) -> None:
+    """`mgx select --report FILE | head`, with a reader that is gone before the first line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "from mgx.shared.cli import main; main()", "--home", str(full_home.root)]
+    rooms = {f"MGX_{room}" for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS")}
+    environment = {name: value for name, value in os.environ.items() if name not in rooms}
+    report = tmp_path / "report.html"
+    subprocess.run(
+        [*command, "select", "--report", str(report)],
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        check=False,  # a closed pipe may end the command with any code
+    )
+    os.close(writer)
+    assert report.read_text().rstrip().endswith("</html>")
+
+
+def test_a_mark_of_any_table_is_explained_below_the_last(mgx: Mgx, home: Home) -> None:
+    """Zero-shot stands above TM's choice and below Oracle's."""
+    scores = {0: {"depth/test": 0.5, "depth/val": 0.5, "image/val": 0.9}}
+    scores[300] = {"depth/test": 0.7, "depth/val": 0.7, "image/val": 0.5}
+    write_records(home, [make_record(("depth",), scores, modalities=("image", "depth"))])
+    zero = {0: {"depth/test": 0.6}}
+    kept = {"algorithm": "zeroshot", "kind": "baseline", "modalities": ("depth",), "train": ()}
+    write_records(home, [make_record(("depth",), zero, **kept)])
+    _, out, _ = mgx()
+    tm, oracle = out.split("Oracle, balanced accuracy")
+    assert "49.0 z" in tm
+    assert "69.0 z" not in oracle
+    assert oracle.count("z does not beat zero-shot") == 1
 
 
 def test_help_has_an_example(mgx: Mgx) -> None:

@@ -6,7 +6,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from mgx.select.aggregate import average, estimate
 from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
-from mgx.select.metrics import default_metric, find_metric
+from mgx.select.metrics import FIELDS, default_metric, find_metric
 from mgx.shared.errors import UnknownName
 
 
@@ -29,6 +29,13 @@ def test_an_average_needs_every_modality() -> None:
 def test_floors_of_accuracy() -> None:
     assert chance("accuracy", (10, 30)) == 0.5
     assert majority("accuracy", (10, 30)) == 0.75
+
+
+def test_classes_without_a_test_row_count_in_no_floor() -> None:
+    counts = (20, 0, 20, 20)
+    for metric in FIELDS:
+        assert chance(metric, counts) == pytest.approx(1 / 3)
+    assert majority("balanced", counts) == chance("balanced", counts)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,7 @@ from mgx.select.overview import Overview, survey
 from mgx.select.projection import MOST_POINTS, principal, project
 from mgx.select.report import readings, render_report
 from mgx.shared.home import Home
-from mgx.shared.records import write_records
+from mgx.shared.records import Sweep, write_records, write_sweep
 from mgx.shared.store import Plan, Rows, plan_store, rows_digest
 from tests.select.conftest import ALL, CLASSES, fill, make_record, sweep_records
 
@@ -52,7 +52,7 @@ def test_the_page_holds_tables_figures_coverage_and_settings(full_home: Home) ->
     for heading in ("TM, balanced accuracy in %", "LOO, balanced accuracy in %", "Oracle, balanced accuracy in %"):
         assert f"<h3>{heading}</h3>" in text
     assert text.count("<svg") == 2
-    for words in ("chance", "majority", "zeroshot", "probe", "test items", "smallest gap", "160"):
+    for words in ("chance", "majority", "zero-shot", "in-modality probe", "test items", "smallest gap", "160"):
         assert words in text
     assert "18 of 18" in text
     assert "batch_size 32, lr 0.001" in text
@@ -128,10 +128,47 @@ def test_a_reading_says_whether_the_learner_beats_zero_shot(full_home: Home) -> 
     found = readings(overview(full_home).shown[0].tables)
     # image: erm .60 in balanced accuracy against .54 with 160 rows; text: .68 against .54.
     assert [(r.modality, r.learner, r.verdict) for r in found] == [
-        ("image", "erm, TM", "not shown to differ"),
-        ("depth", "erm, TM", "not shown to differ"),
-        ("text", "erm, TM", "better"),
+        ("image", "ERM, TM", "within the smallest gap: cannot tell"),
+        ("depth", "ERM, TM", "within the smallest gap: cannot tell"),
+        ("text", "ERM, TM", "above zero-shot by more than the smallest gap"),
     ]
+    worse = readings(overview(full_home).shown[0].tables)[0]
+    assert replace(worse, best=0.2).verdict == "below zero-shot by more than the smallest gap"
+
+
+def test_the_page_claims_no_more_than_the_numbers_show(full_home: Home) -> None:
+    text = " ".join(page(full_home).split())
+    assert "ceiling" not in text
+    assert "upper" not in re.sub("<style>.*</style>", "", text)
+    assert "conservative, being for two independent samples: a paired comparison" in text
+    assert "leaves out the variance over training" in text
+    assert "so that TM and LOO can stand above it" in text
+
+
+def test_the_page_calls_rows_what_the_tables_call_them(full_home: Home) -> None:
+    text = page(full_home)
+    assert "ERM (erm)" in text  # the settings also say what to ask for
+    assert re.search(r"<td>LOO</td><td>Concat</td><td>depth</td>", text)
+    letters = re.findall(r"<text[^>]*>([^<]*)</text>", bars(overview(full_home).shown[0].tables))
+    assert {"ERM", "Concat", "zero-shot", "in-modality probe"} <= set(letters)
+    assert not {"erm", "concat", "zeroshot", "probe"} & set(letters)
+
+
+def test_notes_of_records_stand_below_the_tables_and_in_the_settings(home: Home) -> None:
+    write_records(home, [replace(r, notes=("class 'bed' has one group",)) for r in sweep_records("erm", 0.5)])
+    text = page(home)
+    assert text.count("<li>class &#39;bed&#39; has one group</li>") == 1
+    assert text.count("<br>class &#39;bed&#39; has one group") == 1
+
+
+def test_coverage_of_two_budgets_has_two_lines(home: Home) -> None:
+    for steps in (50, 301):
+        records = sweep_records("erm", 0.5, steps=steps)
+        write_records(home, records)
+        write_sweep(home, Sweep(f"mgx learn --steps {steps}", tuple(r.run for r in records)))
+    text = page(home)
+    assert "toys/tiny erm (50 steps)" in text
+    assert "toys/tiny erm (301 steps)" in text
 
 
 def test_figures_are_functions_of_the_data(full_home: Home) -> None:

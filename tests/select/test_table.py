@@ -3,11 +3,12 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from mgx.select.boards import Board, gather
-from mgx.select.render import to_json, to_markdown, to_terminal
+from mgx.select.render import cell_text, to_json, to_markdown, to_terminal
 from mgx.select.table import Row, Table, tabulate
 from mgx.shared.records import RunRecord
 from tests.select.conftest import ALL, CLASSES, baseline_records, make_record, sweep_records
@@ -52,7 +53,7 @@ def test_a_cell_is_the_mean_over_trials_of_what_was_chosen(board: Board) -> None
     assert row(table, "erm").gain == pytest.approx(0.10)
 
 
-def test_floors_and_ceiling(board: Board) -> None:
+def test_floors_and_probe(board: Board) -> None:
     table = tabulate(board, "loo")
     assert [c.mean for c in row(table, "chance").cells] == [0.25] * 3
     assert [c.mean for c in row(table, "majority").cells] == [0.25] * 3
@@ -88,7 +89,7 @@ def test_missing_trials_are_written_beside_the_number() -> None:
     all_of_it = sweep_records("erm", 0.5)
     there = [r for r in all_of_it if not (r.run.test == ("image",) and r.run.trial_seed == 1)]
     text = to_markdown(tabulate(board_of(*there, asked=tuple(all_of_it)), "oracle", "accuracy"))
-    assert "| erm · DG | 61.0 ±1.4 2/3 | 65.0 ±0.9 | 69.0 ±0.9 | 65.0\\* |" in text
+    assert "| ERM · DG | 61.0 ±1.4 2/3 | 65.0 ±0.9 | 69.0 ±0.9 | 65.0\\* |" in text
 
 
 def test_an_empty_cell_says_why_and_has_no_average() -> None:
@@ -97,8 +98,8 @@ def test_an_empty_cell_says_why_and_has_no_average() -> None:
     assert row(table, "erm").cells[0].reason == "no finished leave-one-out run of image+depth"
     assert row(table, "erm").average.mean is None
     assert table.gaps == (
-        "erm has no number for image: no finished leave-one-out run of image+depth.",
-        "erm has no number for depth: no finished leave-one-out run of depth+image.",
+        "ERM has no number for image: no finished leave-one-out run of image+depth.",
+        "ERM has no number for depth: no finished leave-one-out run of depth+image.",
     )
 
 
@@ -109,6 +110,91 @@ def test_numbers_near_the_majority_are_marked(value: float, mark: tuple[str, ...
     scores = {0: {"depth/test": value, "depth/val": 0.5}}
     table = tabulate(board_of(make_record(("depth",), scores, counts=counts)), "oracle", "accuracy")
     assert row(table, "erm").cells[0].marks == mark
+
+
+def against_zero_shot(value: float, **learner: object) -> Table:
+    """One learner with `value` on depth beside zero-shot with 0.6; 40 of 160 rows are of the largest class."""
+    scores = {0: {"depth/test": value, "depth/val": 0.5}}
+    zero = make_record(("depth",), {0: {"depth/test": 0.6}}, algorithm="zeroshot", kind="baseline", train=())
+    return tabulate(board_of(make_record(("depth",), scores, **learner), zero), "oracle", "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.61, "61.0"), (0.6, "60.0 z"), (0.59, "59.0 z"), (0.25, "25.0~ z"), (0.1, "10.0< z")]
+)
+def test_a_learner_that_does_not_beat_zero_shot_is_marked(value: float, text: str) -> None:
+    table = against_zero_shot(value)
+    assert cell_text(row(table, "erm").cells[0]) == text
+    said = [n for n in table.notes if n.startswith("z does not beat zero-shot")]
+    assert len(said) == ("z" in text)
+
+
+def test_only_learners_are_held_against_zero_shot(board: Board) -> None:
+    marks = {r.name: {m for c in r.cells for m in c.marks} for r in tabulate(board, "oracle", "accuracy").rows}
+    # concat on image scores .53 against .55, chance and majority .25.
+    assert {name for name, own in marks.items() if "not above zero-shot" in own} == {"concat"}
+
+
+def test_without_zero_shot_nothing_is_held_against_it() -> None:
+    table = tabulate(board_of(make_record(("depth",), {0: {"depth/test": 0.5, "depth/val": 0.5}})), "oracle")
+    assert row(table, "erm").cells[0].marks == ()
+
+
+def test_the_smallest_gap_is_called_conservative(board: Board) -> None:
+    (note,) = [n for n in tabulate(board, "tm").notes if n.startswith("smallest gap")]
+    assert "conservative, being for two independent samples: a paired comparison" in note
+    assert "leaves out the variance over training" in note
+
+
+def test_oracle_is_no_upper_bound(board: Board) -> None:
+    assert "the last checkpoint only, so that TM and LOO can stand above it" in tabulate(board, "oracle").caption
+
+
+def test_classes_without_a_test_item_are_named() -> None:
+    scores = {0: {"depth/test": 0.9, "depth/val": 0.5}}
+    table = tabulate(board_of(make_record(("depth",), scores, counts=(40, 0, 40, 40))), "oracle")
+    assert row(table, "chance").cells[0].mean == row(table, "majority").cells[0].mean == pytest.approx(1 / 3)
+    assert (
+        "Classes with test items: depth: 3 classes of 4 (none of lamp). "
+        "Over these alone balanced accuracy, chance and majority are computed."
+    ) in table.notes
+
+
+def test_nothing_is_said_where_every_class_has_a_test_item(board: Board) -> None:
+    assert not any("Classes with test items" in n for n in tabulate(board, "tm").notes)
+
+
+def noted(records: list[RunRecord], *notes: str) -> list[RunRecord]:
+    return [replace(r, notes=notes) for r in records]
+
+
+def test_notes_of_records_stand_below_the_table_once() -> None:
+    note = "class 'bed' has one group and was split within it"
+    learners = [*noted(sweep_records("erm", 0.5), note), *noted(sweep_records("concat", 0.4), note)]
+    table = tabulate(board_of(*learners, *baseline_records()), "tm")
+    out = io.StringIO()
+    to_terminal(table, out)
+    assert out.getvalue().splitlines().count(note) == 1
+    assert to_markdown(table).splitlines().count(f"- {note}") == 1
+
+
+def test_a_note_of_one_algorithm_names_it() -> None:
+    table = tabulate(board_of(*noted(sweep_records("erm", 0.5), "careful"), *sweep_records("concat", 0.4)), "tm")
+    assert table.record_notes == ("ERM: careful",)
+
+
+def test_many_notes_of_records_are_cut_short_except_in_json() -> None:
+    many = [f"class {n} has one group" for n in range(12)]
+    table = tabulate(board_of(*noted(sweep_records("erm", 0.5), *many)), "tm")
+    lines = to_markdown(table).splitlines()
+    assert sum("has one group" in line for line in lines) == 5
+    assert "- and 7 more such: mgx select --json" in lines
+    assert list(to_json(table)["record_notes"]) == many
+
+
+def test_records_from_before_titles_show_their_names() -> None:
+    table = tabulate(board_of(*(replace(r, title="", family="") for r in sweep_records("erm", 0.5))), "tm")
+    assert "| erm |" in to_markdown(table)
 
 
 def test_bare_class_names_are_left_out_of_the_average(board: Board) -> None:
@@ -128,7 +214,7 @@ def test_markdown_is_a_pipe_table(board: Board) -> None:
     lines = to_markdown(tabulate(board, "oracle", "accuracy")).splitlines()
     assert lines[0] == "### toys · tiny · weak · standard · 301 steps · Oracle, accuracy in %"
     assert lines[2] == "| unseen | image | depth | text | Avg | gain |"
-    assert "| erm · DG | 61.0 ±0.9 | 65.0 ±0.9 | 69.0 ±0.9 | 65.0 | +10.0 |" in lines
+    assert "| ERM · DG | 61.0 ±0.9 | 65.0 ±0.9 | 69.0 ±0.9 | 65.0 | +10.0 |" in lines
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
     assert any("population standard deviation / sqrt(n)" in line for line in lines)
 

@@ -82,6 +82,14 @@ def test_an_unexpected_error_has_no_traceback_but_with_debug(home, monkeypatch, 
         run(["--home", str(home.root), "store", "ls", "--debug"])
 
 
+def test_a_home_that_is_a_file_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert (
+        run(["--home", str(tmp_path / "file"), "extract", "--dataset", "homeobjects", "--perceptor", "litebind"]) == 2
+    )
+    assert "is in the way" in capsys.readouterr().err
+
+
 def test_each_folder_of_the_home_can_lie_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("MGX_HOME", str(tmp_path / "a"))
     monkeypatch.setenv("MGX_DATASETS", str(tmp_path / "b"))

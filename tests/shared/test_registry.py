@@ -26,10 +26,12 @@ def test_only_files_of_the_folder_count(name):
 def test_package_module_name(tmp_path, monkeypatch):
     (tmp_path / "mine_for_test.py").write_text("Thing = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
-    registry = Registry("thing", "mgx.learn.algorithms", "ALGORITHM", "nothing")
+    registry = Registry("thing", "mgx.learn.algorithms", "ALGORITHM", "nothing", lambda found: found == 3)
     assert registry.get("mine_for_test:Thing") == 3
     with pytest.raises(UnknownName, match="cannot be loaded"):
         registry.get("mine_for_test:Other")
+    with pytest.raises(UnknownName, match="'os:sep' is no thing, but a str"):
+        registry.get("os:sep")
     with pytest.raises(UnknownName, match="cannot be loaded"):
         registry.get("no_such_package:Thing")
 

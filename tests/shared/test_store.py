@@ -78,7 +78,7 @@ def test_a_shard_without_a_record_does_not_exist(home):
     store = open_store(fill(home))
     store.forget(3)
     assert store.missing() == [3]
-    with pytest.raises(NotThere, match=r"7 of 8 shards.*mgx extract --dataset d --perceptor p --modality image"):
+    with pytest.raises(NotThere, match=r"7 of 8 shards.*mgx extract --dataset d --perceptor p"):
         store.read()
 
 
@@ -166,12 +166,84 @@ def test_a_damaged_commit_record_is_named(home, content):
         open_store(folder).read()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
-def test_a_damaged_plan_is_named(home, content):
+def test_an_edited_commit_record_is_named(home):
     folder = fill(home)
+    path = folder / "commits/00002.json"
+    path.write_text(path.read_text().replace('"skipped": {}', '"skipped": {"i010": "x"}'))
+    with pytest.raises(Damaged, match="00002"):
+        open_store(folder).read()
+
+
+def swap_labels(folder: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(folder / "items.parquet")
+    ids = table.column("id").to_pylist()
+    parquet.write_table(table.set_column(0, "id", [ids[1:] + ids[:1]]), folder / "items.parquet")
+
+
+DESCRIPTIONS = {
+    "items.parquet": [
+        swap_labels,
+        lambda f: (f / "items.parquet").unlink(),
+        lambda f: (f / "items.parquet").write_text("x"),
+    ],
+    "zarr.json": [
+        lambda f: (f / "vectors/zarr.json").unlink(),
+        lambda f: (f / "vectors/zarr.json").write_text("{"),
+        lambda f: (f / "vectors/zarr.json").write_text((f / "vectors/zarr.json").read_text().replace("40,", "39,")),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "harm"), [(name, harm) for name, harms in DESCRIPTIONS.items() for harm in harms])
+def test_damaged_descriptions_are_named_and_mended_by_extracting_again(home, name, harm, capsys):
+    folder = fill(home)
+    before = tree(folder)
+    harm(folder)
+    with pytest.raises(Damaged, match=name.replace(".", r"\.")):
+        open_store(folder).read()
+    assert run(["--home", str(home.root), "store", "verify"]) == 1
+    said = capsys.readouterr().err
+    assert name in said
+    assert "mgx extract --dataset d --perceptor p" in said
+    fill(home)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_plan_is_named_and_hides_no_other_store(home, content, capsys):
+    folder = fill(home)
+    rows = some_rows()
+    with plan_store(home, some_plan(rows, modality="text"), rows):
+        pass
     (folder / "plan.json").write_text(content)
     with pytest.raises(Damaged, match=r"plan\.json"):
         open_store(folder)
+    assert run(["--home", str(home.root), "store", "verify"]) == 1
+    said = capsys.readouterr().err
+    assert "8 shards checked, 1 damaged" in said
+    assert "--replace" in said
+    with pytest.raises(Damaged, match="--replace"), plan_store(home, some_plan(rows), rows):
+        pass
+    with plan_store(home, some_plan(rows), rows, replace=True) as store:
+        assert len(store.missing()) == 8
+
+
+def test_content_names_the_vectors(home):
+    store = open_store(fill(home))
+    before = store.content
+    values = some_values()[store.plan.rows_of(3)]
+    store.write(3, values, {})
+    assert store.content == before
+    store.write(3, values + 1, {})
+    assert store.content != before
+
+
+def test_verify_of_nothing_is_not_all_well(home, capsys):
+    fill(home)
+    assert run(["--home", str(home.root), "store", "verify", "--dataset", "e"]) == 2
+    assert "no such embeddings" in capsys.readouterr().err
 
 
 def test_an_edited_plan_is_named(home):

@@ -1,7 +1,7 @@
 """What a baseline is: a prediction for the test rows of one modality, without the learner.
 
 A baseline's file in `learn/baselines/` ends with `BASELINE`. `reads` tells what it was allowed to see:
-`nothing` (training-free), the `train` modalities, or the `test` modality itself (a ceiling).
+`nothing` (training-free), the `train` modalities, or the `test` modality itself.
 """
 
 from collections.abc import Callable

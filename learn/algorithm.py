@@ -138,9 +138,9 @@ def descend(loss: Callable[[Params, Hyper, Batch], Tensor]) -> Phase:
 
 
 def setting(rate: Rate, hyper: Hyper, step: Tensor) -> Tensor:
-    """The value of an optimizer's knob for one model at one step, () float32."""
+    """The value of an optimizer's knob for one model at one step, () float64: 0.999 is 0.999."""
     value = getattr(hyper, rate) if isinstance(rate, str) else rate(hyper, step) if callable(rate) else rate
-    return torch.as_tensor(value, dtype=torch.float32, device=step.device)
+    return torch.as_tensor(value, dtype=torch.float64, device=step.device)
 
 
 ALGORITHMS = Registry(

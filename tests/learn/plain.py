@@ -136,8 +136,7 @@ def agrees(
 ) -> list[nn.Sequential]:
     """Train the stack, and every model again with `train(hyper, net, rows of all steps)`; they must agree."""
     nets = [network(stack, n) for n in range(len(stack.models))]
-    before = [weights(net) for net in nets]
-    before = [{name: value.clone() for name, value in own.items()} for own in before]
+    before = [{name: value.clone() for name, value in weights(net).items()} for net in nets]
     used = run(stack, steps)
     for n, net in enumerate(nets):
         train(stack.models[n].hyper, net, [step[n] for step in used])

@@ -35,7 +35,8 @@ def held(value: float) -> float:
 def rounded(hyper: Any) -> Any:
     """The same setting with knobs that every precision holds exactly."""
     values = {f.name: getattr(hyper, f.name) for f in fields(hyper)}
-    return replace(hyper, **{n: held(v) for n, v in values.items() if isinstance(v, float)})
+    single = {n: float(torch.tensor(v, dtype=torch.float32)) for n, v in values.items() if isinstance(v, float)}
+    return replace(hyper, **single)
 
 
 def stack_of(

@@ -78,7 +78,7 @@ def test_one_modality_is_never_slowed():
 
 @pytest.mark.parametrize("modalities", [("image", "depth"), ("image", "depth", "text"), ("text",)], ids="+".join)
 def test_ogm_is_a_plain_loop(data, modalities):
-    hyper = ogm.Hyper(lr=3e-4, weight_decay=1e-4, batch_size=12, momentum=0.9, alpha=0.3)
+    hyper = ogm.Hyper(lr=3e-3, weight_decay=1e-4, batch_size=12, momentum=0.9, alpha=0.3)
     stack = stack_of(data, "ogm", hyper, modalities)
     params = weights(stack)
     optimizer = torch.optim.SGD(params.values(), lr=3e-2, momentum=0.9, weight_decay=1e-4)

@@ -162,17 +162,19 @@ def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
 def run_task(
     task: Task, perceptor: Perceptor, home: Home, progress: Progress, anew: bool = False, retry: bool = False
 ) -> Outcome:
-    """Write the shards that are missing; with `retry` also those in which items were skipped."""
+    """Write the shards that are missing or stale; with `retry` also those in which items were skipped."""
     with plan_store(home, task.plan, task.rows, anew) as store:
         missing = _stale(task, store, retry)
         outcome = Outcome(str(store), task.plan.items, task.absent, task.plan.shards, 0)
         progress.start(f"{task.plan.dataset} {task.plan.modality}", len(missing))
         for shard in missing:
+            media = media_of(task, shard)  # before they are read: what changes meanwhile is read again next time
             values, skipped = _encode_shard(task, perceptor, shard)
             try:
-                store.write(shard, values, skipped, media_of(task, shard))
+                store.write(shard, values, skipped, media)
                 outcome.written += 1
             except BadEmbedding as error:
+                store.forget(shard)  # vectors of earlier media must not stand in for these
                 outcome.refused.append(str(error))
             progress.advance()
         for commit in store.commits():

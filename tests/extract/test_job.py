@@ -229,6 +229,34 @@ def test_changed_media_are_embedded_again_and_nothing_else(home, data, capsys):
     assert (before != after).any(1).sum() == 1
 
 
+def test_changed_media_that_are_refused_leave_no_old_vectors(home, data, monkeypatch, capsys):
+    extract(home, data)
+    table = (data / "items.csv").read_text().replace(f"number {'x' * 9}.", "number nine.")
+    (data / "items.csv").write_text(table)
+    monkeypatch.setenv("MGX_TEST_BLANK", "text")
+    assert extract(home, data) == 1
+    assert open_store(store_folder(home, "small", "eyes", "text")).missing() == [2]
+
+
+def test_media_that_change_while_they_are_read_are_read_again(home, data, monkeypatch, capsys):
+    from eyes import Eyes
+
+    real = Eyes.encode
+
+    def encode_and_change(self, modality, views):
+        path = data / "audio/i04.wav"  # of the first shard, read already
+        if modality == "audio" and path.stat().st_size < 9000:
+            soundfile.write(path, np.ones(6000) * 0.1, 16000)
+        return real(self, modality, views)
+
+    monkeypatch.setattr(Eyes, "encode", encode_and_change)
+    extract(home, data)
+    capsys.readouterr()
+    assert extract(home, data) == 0
+    assert "small/eyes/audio: 20 items, 1 of 10 shards" in capsys.readouterr().err
+    assert vectors(home, "audio").values[0, 2] == 6000
+
+
 def test_replace_starts_anew_whatever_is_there(home, data, capsys):
     extract(home, data)
     assert extract(home, data, "--replace") == 0

@@ -11,10 +11,8 @@ from typing import Literal
 import numpy as np
 
 from mgx.learn.features import FeatureSet
-from mgx.learn.split import Split
+from mgx.learn.split import Division, Side
 from mgx.shared.registry import Registry
-
-Side = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -22,19 +20,24 @@ class View:
     """One question to a baseline: name the class of each test row of the modality `test`."""
 
     data: FeatureSet
-    split: Split
+    split: Division
     train: tuple[str, ...]
     test: str
 
+    def unseen(self, modality: str) -> bool:
+        return modality == self.test
+
+    def instances(self, modality: str, side: Side) -> np.ndarray:
+        """Those of one side of the split that have the modality, (item,)."""
+        return self.data.having(modality, self.split.of(modality, side), self.unseen(modality))
+
     def rows(self, modality: str, side: Side) -> np.ndarray:
         """Row numbers of one side of the split in one modality, (item,)."""
-        instances = self.data.having(modality, getattr(self.split, side))
-        return np.asarray(self.data.rows[modality][instances])
+        return np.asarray(self.data.table(modality, self.unseen(modality))[self.instances(modality, side)])
 
     def xy(self, modality: str, side: Side) -> tuple[np.ndarray, np.ndarray]:
         """Features (item, feature) and labels (item,) of one side in one modality."""
-        instances = self.data.having(modality, getattr(self.split, side))
-        return self.data.matrix[self.rows(modality, side)], self.data.labels[instances]
+        return self.data.matrix[self.rows(modality, side)], self.data.labels[self.instances(modality, side)]
 
     def pooled(self, side: Side) -> tuple[np.ndarray, np.ndarray]:
         """Features and labels of one side in all training modalities."""

@@ -1,9 +1,9 @@
 """`mgx learn`: vectors in, run records out."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -13,7 +13,7 @@ from mgx.shared.progress import Progress, progress, say
 
 if TYPE_CHECKING:
     from mgx.learn.features import FeatureSet
-    from mgx.learn.sweep import Asked
+    from mgx.learn.runs import Asked, Frame
     from mgx.shared.records import Run
 
 EXAMPLES = """
@@ -21,23 +21,35 @@ EXAMPLES = """
 Examples:
   mgx learn --algo erm
   mgx learn --algo erm --algo concat --dataset homeobjects --hparams 1 --trials 3
-  mgx learn --algo erm --train image,text --test depth
-  mgx learn --algo all --dry-run
+  mgx learn --algo erm --train image,text --test depth --fraction text=0.1
+  mgx learn --algo ogm --quirk unpaired-mml
+  mgx learn --protocol modalbed --explain
+  mgx learn --algo all --dataset nyudv2 --perceptor imagebind --dry-run --json
 """
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--algo", "algos", multiple=True, required=True, metavar="A", help="An algorithm, or all (repeatable).")
+@click.option("--algo", "algos", multiple=True, metavar="A", help="An algorithm, or all (repeatable).")
 @click.option("--dataset", multiple=True, metavar="D", help="Only this data set (repeatable).  [default: all]")
 @click.option("--perceptor", multiple=True, metavar="P", help="Only this perceptor (repeatable).  [default: all]")
-@click.option("--hparams", default=9, show_default=True, type=click.IntRange(1), help="Settings; the first: defaults.")
-@click.option("--trials", default=3, show_default=True, type=click.IntRange(1), help="Trial seeds.")
+@click.option("--setting", type=click.Choice(["weak", "strong"]), default="weak", show_default=True, help=(
+    "What the unseen modality is embedded by: the binding perceptor, or a strong one."))  # fmt: skip
+@click.option("--protocol", default="standard", show_default=True, metavar="NAME", help=(
+    "standard, or modalbed: as the published code does it."))  # fmt: skip
+@click.option(
+    "--quirk", "quirks", multiple=True, metavar="Q", help="standard with this quirk of modalbed (repeatable)."
+)
+@click.option("--explain", is_flag=True, help="Say what each quirk is, and stop.")
+@click.option("--hparams", type=click.IntRange(1), help="Settings; the first: defaults.  [default: 9; modalbed: 3]")
+@click.option("--trials", type=click.IntRange(1), help="Trial seeds.  [default: 3]")
 @click.option("--steps", type=click.IntRange(1), help="Updates per run.  [default: the data set's]")
 @click.option("--train", "train_on", metavar="M,M", default="", help="Only these training modalities; with --test.")
 @click.option("--test", "test_on", metavar="M", default="", help="Only this test modality; with --train.")
+@click.option("--fraction", "fractions", multiple=True, metavar="M=F", help=(
+    "Keep this fraction of a modality's training rows (repeatable)."))  # fmt: skip
 @click.option("--probe", is_flag=True, help="Also the in-modality linear probe, the ceiling.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop. Needs no embeddings.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per run.")
 @click.pass_obj
 def learn(
@@ -45,11 +57,16 @@ def learn(
     algos: tuple[str, ...],
     dataset: tuple[str, ...],
     perceptor: tuple[str, ...],
-    hparams: int,
-    trials: int,
+    setting: Literal["weak", "strong"],
+    protocol: str,
+    quirks: tuple[str, ...],
+    explain: bool,
+    hparams: int | None,
+    trials: int | None,
     steps: int | None,
     train_on: str,
     test_on: str,
+    fractions: tuple[str, ...],
     probe: bool,
     device: str,
     dry_run: bool,
@@ -60,18 +77,31 @@ def learn(
     Every modality is left out once, and every pair of modalities for leave-one-out. Stopped and
     started again, finished runs are skipped.
     """
+    from mgx.learn.protocol import name_of
+
+    name = name_of(protocol, quirks)
+    if explain:
+        _explain(name, as_json)
+        return
+    if not algos:
+        raise click.UsageError("Missing option '--algo': an algorithm, or all.")
+
     from mgx.learn.algorithm import ALGORITHMS, known_as
-    from mgx.learn.features import feature_sets
-    from mgx.learn.sweep import Asked
+    from mgx.learn.runs import Asked, size_of
     from mgx.shared.device import check_device
 
     names = ALGORITHMS.names() if "all" in algos else list(dict.fromkeys(map(known_as, algos)))
-    for name in names:
-        ALGORITHMS.get(name)
+    for own in names:
+        ALGORITHMS.get(own)
     train = tuple(m.strip() for m in train_on.split(",") if m.strip())
-    asked = Asked(hparams, trials, steps, train, test_on.strip())
-    order = Order(tuple(names), asked, probe, check_device(device), dry_run, as_json)
-    joins = feature_sets(home, dataset, perceptor)
+    size = size_of(name)
+    kept = dict(map(_fraction, fractions))
+    asked = Asked(hparams or size[0], trials or size[1], steps, train, test_on.strip(), name, kept)
+    if dry_run:
+        _plan(home, names, asked, dataset, perceptor, setting, as_json)
+        return
+    order = Order(tuple(names), asked, probe, check_device(device), as_json)
+    joins = _joins(home, dataset, perceptor, setting, name)
     failed = total = 0
     with progress() as bars:
         for where, join in joins.items():
@@ -82,10 +112,31 @@ def learn(
                     raise
                 failed += 1
                 say(f"{where}: {error}")
-    if not dry_run:
-        say(f"{total} runs trained now. Tables: mgx select --method all")
+    say(f"{total} runs trained now. Tables: mgx select --method all")
     if failed:
         raise WorkFailed(f"{failed} of {len(joins)} embedded data sets failed, as said above; the others are done.")
+
+
+def _fraction(text: str) -> tuple[str, float]:
+    """text=0.1 -> ("text", 0.1)"""
+    modality, _, share = text.partition("=")
+    try:
+        kept = float(share)
+    except ValueError:
+        kept = 0.0
+    if not 0 < kept <= 1:
+        raise BadRequest(f"--fraction {text!r}: give a modality and a number above 0, up to 1: --fraction text=0.1")
+    return modality.strip(), kept
+
+
+def _joins(home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: str, protocol: str) -> Any:
+    """How to read what is embedded; the published strong setting takes the widest strong perceptor."""
+    from mgx.learn.features import feature_sets
+    from mgx.learn.protocol import protocol_of
+
+    return feature_sets(
+        home, dataset, perceptor, protocol_of(protocol).validates_unseen if setting == "strong" else None
+    )
 
 
 @dataclass(frozen=True)
@@ -96,23 +147,21 @@ class Order:
     asked: "Asked"
     probe: bool
     device: str
-    dry_run: bool
     as_json: bool
 
 
 def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> int:
     """Train what is missing on one data set through one perceptor; the number of runs trained."""
+    from mgx.learn.runs import frame_of
     from mgx.learn.sweep import check, todo, work
     from mgx.shared.records import Sweep, write_sweep
 
     runs, beside = _asked_runs(order.names, data, order.asked, order.probe)
     left = todo(home, data, [r for own in runs.values() for r in own], beside)
-    if order.dry_run:
-        _show_plan(runs, sum(map(len, left.stacks)), order.as_json)
-        return 0
-    check(left)
+    for note in check(left):
+        say(f"{data.dataset} {data.perceptor}: {note}")
     for name, own in runs.items():
-        write_sweep(home, Sweep(_command(name, data, order.asked, order.device), tuple(own)))
+        write_sweep(home, Sweep(_command(name, frame_of(data), order), tuple(own)))
     statuses = []
     for record in work(home, left, bars, order.device):
         statuses.append(record.status)
@@ -130,29 +179,97 @@ def _asked_runs(
 ) -> tuple[dict[str, list["Run"]], list["Run"]]:
     """The runs of each algorithm, and of the baselines beside them."""
     from mgx.learn.baseline import BASELINES
-    from mgx.learn.sweep import algorithm_runs, baseline_runs
+    from mgx.learn.runs import algorithm_runs, baseline_runs, frame_of
 
     if len(data.classes) < 2:
         raise BadRequest(f"{data.dataset} has one class only.")
     beside = [b for b in BASELINES.names() if b != "probe" or probe]
-    runs = {name: algorithm_runs(name, data, asked) for name in names}
+    runs = {name: algorithm_runs(name, frame_of(data), asked) for name in names}
     return runs, [r for b in beside for r in baseline_runs(b, data, asked)]
 
 
-def _command(name: str, data: "FeatureSet", asked: "Asked", device: str) -> str:
-    steps = f" --steps {asked.steps}" if asked.steps else ""
-    steps += f" --device {device}" if device != "cpu" else ""
-    steps += f" --train {','.join(asked.train)} --test {asked.test}" if asked.test else ""
-    where = f"--dataset {data.dataset} --perceptor {data.perceptor}"
-    return f"mgx learn --algo {name} {where} --hparams {asked.hparams} --trials {asked.trials}{steps}"
+def _command(name: str, frame: "Frame", order: Order) -> str:
+    """What asks for the same again, as short as it can be typed."""
+    asked = order.asked
+    base, *quirks = asked.protocol.split("+")
+    more = [f"--dataset {frame.dataset} --perceptor {frame.perceptor}"]
+    more += ["--setting strong"] if frame.setting == "strong" else []
+    more += [f"--protocol {base}"] if base != "standard" else []
+    more += [f"--quirk {quirk}" for quirk in quirks]
+    more += [f"--hparams {asked.hparams} --trials {asked.trials}"]
+    more += [f"--steps {asked.steps}"] if asked.steps else []
+    more += [f"--device {order.device}"] if order.device != "cpu" else []
+    more += [f"--train {','.join(asked.train)} --test {asked.test}"] if asked.test else []
+    more += [f"--fraction {modality}={share:g}" for modality, share in asked.fractions.items()]
+    return f"mgx learn --algo {name} {' '.join(more)}"
 
 
-def _show_plan(runs: dict[str, list["Run"]], left: int, as_json: bool) -> None:
+def _explain(protocol: str, as_json: bool) -> None:
+    """The quirks of a protocol, a line each."""
+    from mgx.learn.protocol import protocol_of, quirks
+
+    own = {name: quirk for name, quirk in quirks().items() if quirk in protocol_of(protocol).quirks}
     if as_json:
-        for own in runs.values():
-            for run in own:
-                click.echo(json.dumps({"key": run.key, **asdict(run)}))
+        for name, quirk in own.items():
+            facts = {"quirk": name, "audit": quirk.audit, "algorithms": quirk.algorithms, "reason": quirk.reason}
+            click.echo(json.dumps(facts))
         return
-    for name, own in runs.items():
-        click.echo(f"{name}: {len(own)} runs of {own[0].steps} steps on {own[0].dataset} {own[0].perceptor}")
-    click.echo(f"{left} of them are not recorded yet")
+    click.echo(f"{protocol}: {len(own)} quirks" + (", each alone with: mgx learn --quirk NAME" if own else ""))
+    for name, quirk in own.items():
+        who = ", ".join(quirk.algorithms) or "all"
+        click.echo(f"\n  {name}  ({quirk.audit}; {who})\n    {quirk.reason}")
+    click.echo("\nWhat else the published code does otherwise, and is not a switch: docs/modalbed.md")
+
+
+def _plan(
+    home: Home,
+    names: Sequence[str],
+    asked: "Asked",
+    dataset: Sequence[str],
+    perceptor: Sequence[str],
+    setting: Literal["weak", "strong"],
+    as_json: bool,
+) -> None:
+    """Every run that would be trained, from embeddings that are there or from manifests alone."""
+    from mgx.learn.cost import cost
+    from mgx.learn.runs import algorithm_runs, frames
+    from mgx.shared.records import read_records
+
+    done = read_records(home)
+    for frame in frames(home, dataset, perceptor, setting, asked.protocol):
+        for name in names:
+            own = algorithm_runs(name, frame, asked)
+            costs = [cost(run, frame) for run in own]
+            if as_json:
+                for run, price in zip(own, costs, strict=True):
+                    click.echo(json.dumps(_line(run, frame, price)))
+                continue
+            left = f"{sum(run.key not in done for run in own)} of them not recorded yet"
+            hours = sum(price.core_seconds for price in costs) / 3600
+            click.echo(
+                f"{frame.dataset} {frame.perceptor} {name}: {len(own)} runs of {own[0].steps} steps, "
+                f"{left if frame.inputs else 'not embedded yet'}; about {hours:.1f} core hours in all"
+            )
+
+
+def _line(run: "Run", frame: "Frame", price: Any) -> Mapping[str, Any]:
+    """One run of a plan under the published names of its hyperparameters."""
+    from mgx.learn.published import hparams
+
+    return {
+        **({"key": run.key} if frame.inputs else {}),
+        "algorithm": run.algorithm,
+        "dataset": run.dataset,
+        "perceptor": run.perceptor,
+        "setting": run.setting,
+        "protocol": run.protocol,
+        "train_modalities": run.train,
+        "test_modalities": run.test,
+        "hparams_seed": run.hparams_seed,
+        "trial_seed": run.trial_seed,
+        "seed": run.seed,
+        "steps": run.steps,
+        "hparams": hparams(run, frame.case),
+        "fractions": run.fractions,
+        "cost": {"gflop": round(price.gflop, 1), "core_seconds": round(price.core_seconds, 1)},
+    }

@@ -1,9 +1,10 @@
 """What a learner reads: the embeddings of one data set through one perceptor, joined by instance id."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,8 @@ class FeatureSet:
     """All modalities in one matrix. An instance may lack modalities; rows never shift.
 
     `matrix` (row, feature) float32, L2-normalised, modality after modality;
-    `rows` maps a modality to (instance,) row numbers, -1 where the instance lacks it.
+    `rows` maps a modality to (instance,) row numbers, -1 where the instance lacks it. In the strong setting
+    `strong` does so for what an unseen modality is embedded by.
     """
 
     dataset: str
@@ -34,38 +36,79 @@ class FeatureSet:
     matrix: np.ndarray
     rows: Mapping[str, np.ndarray]
     prompts: np.ndarray  # (class, feature), L2-normalised; (0, feature) without prompts
-    inputs: Mapping[str, str]  # modality, or "prompt" -> key of its store
+    inputs: Mapping[str, str]  # modality, "prompt", or "strong1024/depth" -> key of its store
     steps: int  # how long the benchmark trains on this data set
     published_name: str
+    order: tuple[str, ...] = ()  # every modality of the manifest, embedded or not; () if that is `modalities`
+    strong: Mapping[str, np.ndarray] | None = None  # as `rows`, by a strong perceptor: the strong setting
+    entry: int = 0  # the binding perceptor's width, where the strong one is wider and rows are padded with 0
 
     @property
     def features(self) -> int:
         return int(self.matrix.shape[1])
 
-    def having(self, modality: str, instances: np.ndarray) -> np.ndarray:
+    @property
+    def setting(self) -> Literal["weak", "strong"]:
+        return "weak" if self.strong is None else "strong"
+
+    def place(self, modality: str) -> int:
+        """The number of a modality in the manifest, from which published seeds are made."""
+        return (self.order or self.modalities).index(modality)
+
+    def table(self, modality: str, unseen: bool) -> np.ndarray:
+        """(instance,) row numbers of a modality that is trained on, or of one that is `unseen`."""
+        if self.strong is None or not unseen:
+            return self.rows[modality]
+        if modality not in self.strong:
+            raise NotThere(
+                f"{self.dataset} has no strong embeddings of {modality}. "
+                f"Make them with: mgx extract --dataset {self.dataset} --perceptor strong"
+            )
+        return self.strong[modality]
+
+    def having(self, modality: str, instances: np.ndarray, unseen: bool = False) -> np.ndarray:
         """Those of the instances that have the modality, (instance,) int64."""
-        return np.asarray(instances[self.rows[modality][instances] >= 0])
+        return np.asarray(instances[self.table(modality, unseen)[instances] >= 0])
 
 
 def feature_sets(
-    home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()
+    home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = (), widest: bool | None = None
 ) -> dict[str, Callable[[], FeatureSet]]:
     """ "data set/perceptor" -> how to join its embeddings, for all of the home directory that pass the filters.
 
     They are joined one by one, so that a damaged store stops nobody else. NotThere names what there is none of.
+    `widest` asks for the strong setting: with a strong perceptor as wide as the binding one, or (True, as
+    published) with the widest.
     """
     dataset = [data_set_name(name, home) for name in dataset]
     groups: dict[tuple[str, str], list[Path]] = {}
-    for folder in store_folders(home, dataset, perceptor):
-        groups.setdefault((folder.parts[-3], folder.parts[-2]), []).append(folder)
+    strong: dict[str, list[Path]] = {}
+    for folder in store_folders(home, dataset, ()):
+        d, p = folder.parts[-3], folder.parts[-2]
+        if is_strong(p):
+            strong.setdefault(d, []).append(folder)
+        elif not perceptor or plain(p) in map(plain, perceptor):
+            groups.setdefault((d, p), []).append(folder)
+    for name in perceptor:
+        if is_strong(name):
+            raise BadRequest(f"{name!r} binds no modalities: name a binding perceptor, and --setting strong.")
     for kind, names, place in (("data set", dataset, 0), ("perceptor", perceptor, 1)):
         for name in names:
             if not any(plain(name) == plain(group[place]) for group in groups):
-                d, p = ([name], perceptor) if place == 0 else (dataset, [name])
-                raise _no_embeddings(home, f" of {kind} {name!r}", d, p)
+                own = ([name], perceptor) if place == 0 else (dataset, [name])
+                raise _no_embeddings(home, f" of {kind} {name!r}", *own)
     if not groups:
         raise _no_embeddings(home, "", dataset, perceptor)
-    return {"/".join(names): partial(_open_and_join, own) for names, own in sorted(groups.items())}
+    joins: dict[str, Callable[[], FeatureSet]] = {}
+    for (d, p), folders in sorted(groups.items()):
+        found = partial(_open_and_join, folders)
+        joins[f"{d}/{p}"] = found if widest is None else partial(_with_strong, found, strong.get(d, []), widest)
+    return joins
+
+
+def is_strong(perceptor: str) -> bool:
+    """Strong perceptors, one for each modality of a data set, are named by their width: strong1024."""
+    return perceptor.startswith("strong")
 
 
 def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Sequence[str]) -> NotThere:
@@ -77,6 +120,48 @@ def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Seq
 
 def _open_and_join(folders: Sequence[Path]) -> FeatureSet:
     return join([open_store(folder) for folder in folders])
+
+
+def _with_strong(weak: Callable[[], FeatureSet], folders: Sequence[Path], widest: bool) -> FeatureSet:
+    """The strong setting of a feature set, from the strong perceptors' embeddings of the same data set."""
+    data = weak()
+    stores = [store for store in map(open_store, folders) if store.plan.modality in data.modalities]
+    widths = sorted({s.plan.features for s in stores})
+    fitting = [w for w in widths if w >= data.features] if widest else [w for w in widths if w == data.features]
+    if not fitting:
+        there = f"there are {', '.join(map(str, widths))}" if widths else "there are none"
+        raise NotThere(
+            f"{data.dataset}/{data.perceptor} has {data.features} features, and the strong setting needs strong "
+            f"embeddings of that width: {there}. "
+            f"Make them with: mgx extract --dataset {data.dataset} --perceptor strong"
+        )
+    return strengthen(data, [s for s in stores if s.plan.features == fitting[-1]])
+
+
+def strengthen(data: FeatureSet, own: Sequence[EmbeddingStore]) -> FeatureSet:
+    """`data` with unseen modalities embedded by the strong perceptors' stores, which are at least as wide."""
+    place = {i: n for n, i in enumerate(data.ids)}
+    identity = {i: facts for i, *facts in zip(data.ids, data.labels, data.groups, data.parts, strict=True)}
+    rows, blocks, start = {}, [_widened(data.matrix, own[0].plan.features)], len(data.matrix)
+    for store in own:
+        if store.plan.classes != data.classes:
+            raise BadRequest(f"embeddings {store} have other classes. Make them again: {store.command}")
+        vectors = _checked(store, store.read())
+        found = np.full(len(data.ids), -1)
+        # What no binding embedding knows of is never an unseen item either: both settings score the same items.
+        known = np.array([i in place for i in vectors.rows.ids])
+        for n in np.flatnonzero(known):
+            i, facts = vectors.rows.ids[n], (vectors.rows.labels[n], vectors.rows.groups[n], vectors.rows.parts[n])
+            if (data.classes[identity[i][0]], *identity[i][1:]) != facts:
+                raise Damaged(f"item {i!r} has label, group or part {facts} in {store}, others elsewhere.")
+            found[place[i]] = start + n
+        rows[store.plan.modality] = found
+        blocks.append(normalised(vectors.values))
+        start += len(blocks[-1])
+    inputs = {**data.inputs, **{f"{s.plan.perceptor}/{s.plan.modality}": s.content for s in own}}
+    matrix = np.concatenate(blocks)
+    prompts = _widened(data.prompts, matrix.shape[1])
+    return replace(data, matrix=matrix, prompts=prompts, strong=rows, inputs=inputs, entry=data.features)
 
 
 def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
@@ -99,14 +184,17 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
     identity = _identities(vectors, order)
     ids = tuple(sorted(identity))
     place = {i: n for n, i in enumerate(ids)}
-    rows, blocks, start = {}, [], 0
+    rows, start = {}, 0
+    # Filled block by block: a data set is read into memory once, not three times.
+    matrix = np.empty((sum(len(vectors[m].rows.ids) for m in order), first.features), np.float32)
+    prompts = _prompts(vectors.get(PROMPT), first.classes, first.features)
     for modality in order:
+        own_rows = vectors[modality].rows.ids
         found = np.full(len(ids), -1)
-        found[[place[i] for i in vectors[modality].rows.ids]] = start + np.arange(len(vectors[modality].rows.ids))
+        found[[place[i] for i in own_rows]] = start + np.arange(len(own_rows))
         rows[modality] = found
-        blocks.append(normalised(vectors[modality].values))
-        start += len(blocks[-1])
-    labels = np.array([first.classes.index(identity[i][0]) for i in ids])
+        matrix[start : start + len(own_rows)] = normalised(vectors.pop(modality).values)
+        start += len(own_rows)
     return FeatureSet(
         dataset=first.dataset,
         perceptor=first.perceptor,
@@ -115,13 +203,14 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
         ids=ids,
         groups=tuple(identity[i][1] for i in ids),
         parts=tuple(identity[i][2] for i in ids),
-        labels=labels,
-        matrix=np.concatenate(blocks),
+        labels=np.array([first.classes.index(identity[i][0]) for i in ids]),
+        matrix=matrix,
         rows=rows,
-        prompts=_prompts(vectors.get(PROMPT), first.classes, first.features),
+        prompts=prompts,
         inputs={s.plan.modality: s.content for s in own},
         steps=int(first.about["steps"]),
         published_name=str(first.about["published_name"] or first.dataset),
+        order=tuple(first.about["modalities"]),
     )
 
 
@@ -150,6 +239,11 @@ def _prompts(vectors: Vectors | None, classes: Sequence[str], features: int) -> 
     if vectors is None or set(vectors.rows.ids) != set(classes):
         return np.zeros((0, features), np.float32)
     return normalised(vectors.values[[vectors.rows.ids.index(c) for c in classes]])
+
+
+def _widened(values: np.ndarray, features: int) -> np.ndarray:
+    """Rows with zeros at their end, (row, features)."""
+    return np.pad(values, ((0, 0), (0, features - values.shape[1])))
 
 
 def normalised(values: np.ndarray) -> np.ndarray:

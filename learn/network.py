@@ -40,7 +40,9 @@ def learner(key: Tensor, shape: Shape, hyper: object) -> Params:
 
 
 def features(params: Params, x: Tensor) -> Tensor:
-    """z = f(x): (..., feature) -> (..., feature)"""
+    """z = f(x): (..., feature) -> (..., feature). A learner may have an entry layer for narrower embeddings."""
+    if (entry := params.get("featurizer.entry.weight")) is not None:
+        x = linear(x[..., : entry.shape[1]], entry, params["featurizer.entry.bias"])
     for layer in range(LAYERS):
         x = linear(x, params[f"featurizer.{layer}.weight"], params[f"featurizer.{layer}.bias"])
         x = torch.relu(x) if layer < LAYERS - 1 else x

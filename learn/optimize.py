@@ -38,16 +38,26 @@ class Optimizer:
             else torch.optim.SGD(groups, lr=1.0, momentum=0.5, fused=True)
         )
         self._constant: set[str] = set()
+        self._whole = [0.0] * models  # the rate of a whole step
 
-    def move(self, grads: Params, step: Tensor, turn: Tensor | None) -> None:
-        """One step along the gradients given; where `turn` (model,) is False nothing changes, memory included."""
+    def begin(self, step: Tensor) -> None:
+        """The rates of this step, and no memory of the moments where a rule starts anew."""
         self._set_rates(step)
         if self.rule.restart is not None:
             self._restart(step)
-        moves = [True] * len(self.views) if turn is None else turn.tolist()
-        for n, (views, now) in enumerate(zip(self.views, moves, strict=True)):
+
+    def move(self, grads: Params, shares: Mapping[int, float]) -> None:
+        """One step, or the share of it, of the models named. `grads` hold these models in this order.
+
+        Of others, and where the share is 0, nothing changes, memory included.
+        """
+        own = {name: grad.unbind() for name, grad in grads.items()}
+        places = {n: place for place, (n, share) in enumerate(shares.items()) if share}
+        for n, views in enumerate(self.views):
+            self.torch.param_groups[n]["lr"] = self._whole[n] * shares.get(n, 0.0)
             for name, view in views.items():
-                view.grad = grads[name][n] if now and name in grads else None
+                # The gradient before is let go only now: memory freed all at once would go back to the system.
+                view.grad = own[name][places[n]] if n in places and name in own else None
         self.torch.step()
 
     def _set_rates(self, step: Tensor) -> None:
@@ -55,7 +65,10 @@ class Optimizer:
         for name, rate in self._rates().items():
             if name in self._constant:
                 continue
-            for group, value in zip(self.torch.param_groups, self._values(rate, step), strict=True):
+            values = self._values(rate, step)
+            if name == "lr":
+                self._whole = values
+            for group, value in zip(self.torch.param_groups, values, strict=True):
                 if name in ("beta1", "beta2"):
                     place = ("beta1", "beta2").index(name)
                     group["betas"] = (*group["betas"][:place], value, *group["betas"][place + 1 :])

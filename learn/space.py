@@ -5,7 +5,7 @@ stream of its own, `RandomState(seed_of(seed_of(hparams_seed, trial_seed), publi
 new knob never moves the others. Hyperparameter seed 0 means the defaults.
 """
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, make_dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -69,16 +69,36 @@ class Choice:
         return value in self.options
 
 
-def knob(default: Any, within: Range, *, published: str = "", structural: bool = False, off: Any = None) -> Any:
+def knob(
+    default: Any,
+    within: Range,
+    *,
+    published: str = "",
+    structural: bool = False,
+    padded: bool = False,
+    off: Any = None,
+) -> Any:
     """A field of an algorithm's `Hyper`.
 
     `published` is its name in the published registry, where that differs. `structural` knobs change
-    shapes or the program (depths, strings): models that differ in one are not stacked. `off` is a
-    value outside the range that turns the knob off (a weight decay of 0).
+    shapes or the program (depths, strings): models that differ in one are not stacked. `padded` knobs
+    are widths: models that differ are stacked, each padded with zeros to the widest (`Shape.widest`).
+    `off` is a value outside the range that turns the knob off (a weight decay of 0).
     """
-    return field(
-        default=default, metadata={"range": within, "published": published, "structural": structural, "off": off}
-    )
+    facts = {"range": within, "published": published, "structural": structural, "padded": padded, "off": off}
+    return field(default=default, metadata=facts)
+
+
+def ranged(hyper: type[H], **changes: tuple[Any, Range]) -> type[H]:
+    """The same knobs, some with another (default, range). A default outside its range is the knob's `off` value."""
+    made = []
+    for own in fields(hyper):  # type: ignore[arg-type]
+        if own.name in changes:
+            default, within = changes[own.name]
+            off = own.metadata["off"] if within.holds(default) else default
+            facts = {**own.metadata, "range": within, "off": off}
+            made.append((own.name, own.type, field(default=default, metadata=facts)))
+    return make_dataclass(hyper.__name__, made, bases=(hyper,), frozen=True)
 
 
 def published_name(knob_field: Field[Any]) -> str:
@@ -89,12 +109,13 @@ def draw(hyper: type[H], hparams_seed: int, trial_seed: int) -> H:
     """The setting of one hyperparameter seed: the defaults for 0, a random draw otherwise."""
     if hparams_seed == 0:
         return hyper()
-    seed = seed_of(hparams_seed, trial_seed)
-    values = {}
-    for knob_field in fields(hyper):  # type: ignore[arg-type]
-        random = np.random.RandomState(seed_of(seed, published_name(knob_field)))
-        values[knob_field.name] = knob_field.metadata["range"].draw(random)
-    return hyper(**values)
+    own = fields(hyper)  # type: ignore[arg-type]
+    return hyper(**{f.name: draw_one(published_name(f), f.metadata["range"], hparams_seed, trial_seed) for f in own})
+
+
+def draw_one(name: str, within: Range, hparams_seed: int, trial_seed: int) -> Any:
+    """The value of the knob with this published name."""
+    return within.draw(np.random.RandomState(seed_of(seed_of(hparams_seed, trial_seed), name)))
 
 
 def check(hyper: Any) -> None:
@@ -108,3 +129,8 @@ def check(hyper: Any) -> None:
 def structural(hyper: Any) -> tuple[tuple[str, Any], ...]:
     """The knobs that keep models from being stacked, with their values."""
     return tuple((f.name, getattr(hyper, f.name)) for f in fields(hyper) if f.metadata["structural"])
+
+
+def padded(hyper: Any) -> tuple[str, ...]:
+    """The widths in which models of a stack may differ."""
+    return tuple(f.name for f in fields(hyper) if f.metadata["padded"])

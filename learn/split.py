@@ -8,8 +8,10 @@ A class with a single group cannot be divided by group: its items, in order of i
 contiguous blocks, and the class is named in `blocked`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -21,14 +23,60 @@ BLOCKS = 5
 Indices = np.ndarray  # (instance,) int64, ascending
 
 
+Side = Literal["train", "val", "test", "left_out"]
+
+
+class Division(Protocol):
+    """Who is on which side. `left_out` are the instances that leave-one-out validates a modality on."""
+
+    @property
+    def blocked(self) -> tuple[str, ...]: ...
+
+    def of(self, modality: str, side: Side) -> Indices: ...
+
+
 @dataclass(frozen=True)
 class Split:
-    """Instance numbers of each side; `blocked` names the classes that were cut within one group."""
+    """Instance numbers of each side, the same in every modality; `blocked` are classes cut within one group."""
 
     train: Indices
     val: Indices
     test: Indices
     blocked: tuple[str, ...]
+
+    def of(self, modality: str, side: Side) -> Indices:
+        return {"train": self.train, "val": self.val, "test": self.test, "left_out": self.val}[side]
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """A division that keeps only a fraction of some modalities' training rows: the same share of each class,
+    at least one item of it, and a smaller fraction is part of a larger one.
+
+    `there` (instance,) tells for a modality which instances have it.
+    """
+
+    whole: Division
+    labels: np.ndarray
+    there: Mapping[str, np.ndarray]
+    fractions: Mapping[str, float]
+    trial_seed: int
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        return self.whole.blocked
+
+    def of(self, modality: str, side: Side) -> Indices:
+        instances = self.whole.of(modality, side)
+        if side != "train" or modality not in self.fractions:
+            return instances
+        instances = instances[self.there[modality][instances]]
+        kept = [np.zeros(0, np.int64)]
+        for k in np.unique(self.labels[instances]):
+            own = instances[self.labels[instances] == k]
+            order = stream("fraction", modality, self.trial_seed, k).permutation(len(own))
+            kept.append(own[order[: ceil(self.fractions[modality] * len(own))]])
+        return np.sort(np.concatenate(kept))
 
 
 def split(

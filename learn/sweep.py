@@ -1,196 +1,149 @@
-"""A sweep: every run that was asked for, in stacks, with the finished ones left out.
+"""A sweep: the runs that were asked for, in stacks, with the finished ones left out.
 
-For each modality one reported run is trained on all others, and for each pair one leave-one-out run
-on the rest (from three modalities up); each for every hyperparameter seed and trial seed. Which runs
-form a stack depends on what was asked, and a stack's records are written as one file when it ends:
-a sweep that was interrupted ends with the same records as one that was not.
+Which runs form a stack depends on what was asked, and a stack's records are written as one file when it
+ends: a sweep that was interrupted ends with the same records as one that was not. Processes that share a
+home directory share the work: each run is claimed before it is trained.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from mgx.learn import space
-from mgx.learn.algorithm import ALGORITHMS, Algorithm
+from mgx.learn.algorithm import Algorithm
 from mgx.learn.baseline import BASELINES, Baseline, View
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import key_of
 from mgx.learn.measure import confusion, score
-from mgx.learn.split import Split, split
+from mgx.learn.protocol import Case, protocol_of
+from mgx.learn.runs import frame_of
+from mgx.learn.split import Division, Side, Thinned
 from mgx.learn.train import Model, Trained, train
+from mgx.shared.claims import Claims
 from mgx.shared.errors import BadRequest
+from mgx.shared.files import remove_drafts_of
 from mgx.shared.home import Home
-from mgx.shared.progress import Progress
-from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, write_records
+from mgx.shared.progress import Progress, say
+from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, records_path, write_records
 from mgx.shared.records import Split as Counts
-from mgx.shared.registry import unknown
-from mgx.shared.seeds import job_seed
-from mgx.shared.store import PROMPT
 
-PROTOCOL = "standard"
 STACK = 16  # models trained together: enough to hide Python's share of a step, few enough for the caches
+PATIENCE = 1.0  # seconds between two looks at what another process is training
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The size of a search: hyperparameter seeds (0 is the defaults), trial seeds, steps (None: the data set's).
-
-    `train` and `test` ask for one set of modalities instead of every one and every pair.
-    """
-
-    hparams: int = 9
-    trials: int = 3
-    steps: int | None = None
-    train: tuple[str, ...] = ()
-    test: str = ""
+def algorithm_of(run: Run, case: Case) -> Algorithm:
+    """The algorithm of a run, as its protocol has it."""
+    return protocol_of(run.protocol).algorithm(run.algorithm, case)
 
 
-def modality_sets(modalities: Sequence[str], asked: Asked) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """(train, test): single test modalities, then pairs to leave out if that leaves something to train on."""
-    if asked.train or asked.test:
-        return [_explicit(modalities, asked)]
-    if len(modalities) < 2:
-        raise BadRequest(f"{modalities[0]} is the only embedded modality: train on one, test on another.")
-    tests: list[tuple[str, ...]] = [(m,) for m in modalities]
-    tests += combinations(modalities, 2) if len(modalities) > 2 else []
-    return [(tuple(m for m in modalities if m not in test), test) for test in tests]
-
-
-def _explicit(modalities: Sequence[str], asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not (asked.train and asked.test):
-        raise BadRequest("--train and --test go together: name what is trained on, and the one that is not.")
-    for name in (*asked.train, asked.test):
-        if name not in modalities:
-            raise unknown("embedded modality", name, modalities)
-    if asked.test in asked.train:
-        raise BadRequest(f"{asked.test!r} cannot be both trained on and unseen.")
-    return tuple(m for m in modalities if m in asked.train), (asked.test,)
-
-
-def algorithm_runs(name: str, data: FeatureSet, asked: Asked) -> list[Run]:
-    """Every run of one algorithm on one feature set."""
-    algorithm: Algorithm = ALGORITHMS.get(name)
-    runs = []
-    for rest, test in modality_sets(data.modalities, asked):
-        for hparams_seed in range(asked.hparams):
-            for trial_seed in range(asked.trials):
-                hyper = space.draw(algorithm.hyper, hparams_seed, trial_seed)
-                places = [data.modalities.index(m) for m in test]
-                seed = job_seed(data.published_name, algorithm.title, places, hparams_seed, trial_seed)
-                steps = asked.steps or data.steps
-                runs.append(_run(data, name, rest, test, hparams_seed, trial_seed, seed, steps, asdict(hyper)))
-    return runs
-
-
-def baseline_runs(name: str, data: FeatureSet, asked: Asked) -> list[Run]:
-    """Every run of one baseline: one for each modality, redrawn by trial seed if it depends on it."""
-    baseline: Baseline = BASELINES.get(name)
-    if not baseline.usable(data):
-        return []
-    runs = []
-    for rest, test in modality_sets(data.modalities, asked):
-        if len(test) > 1:
-            continue
-        source = {"nothing": (), "train": rest, "test": test}[baseline.reads]
-        for trial_seed in range(asked.trials if baseline.redrawn else 1):
-            runs.append(_run(data, name, source, test, 0, trial_seed, 0, 1, {}))
-    return runs
-
-
-def _run(
-    data: FeatureSet,
-    algorithm: str,
-    train_on: tuple[str, ...],
-    test: tuple[str, ...],
-    hparams_seed: int,
-    trial_seed: int,
-    seed: int,
-    steps: int,
-    hyper: Mapping[str, Any],
-) -> Run:
-    return Run(
-        dataset=data.dataset,
-        perceptor=data.perceptor,
-        setting="weak",
-        protocol=PROTOCOL,
-        algorithm=algorithm,
-        train=train_on,
-        test=test,
-        hparams_seed=hparams_seed,
-        trial_seed=trial_seed,
-        seed=seed,
-        steps=steps,
-        hyper=hyper,
-        inputs={m: key for m, key in data.inputs.items() if m in (*train_on, *test, PROMPT)},
-    )
-
-
-def stacks(runs: Sequence[Run]) -> list[list[Run]]:
+def stacks(runs: Sequence[Run], case: Case) -> list[list[Run]]:
     """Runs that train together: one algorithm, one number of training modalities, equal structural knobs."""
     groups: dict[Any, list[Run]] = {}
     for run in runs:
-        hyper = ALGORITHMS.get(run.algorithm).hyper(**run.hyper)
+        hyper = algorithm_of(run, case).hyper(**run.hyper)
         groups.setdefault((run.algorithm, len(run.train), run.steps, space.structural(hyper)), []).append(run)
     return [own[k : k + STACK] for own in groups.values() for k in range(0, len(own), STACK)]
 
 
-def scored_splits(run: Run) -> list[tuple[str, str]]:
-    """What a selection method will read of a run, as (modality, side)."""
+@dataclass(frozen=True)
+class Scored:
+    """A split that a selection method will read: its modality, side, and whether that modality is unseen."""
+
+    modality: str
+    side: Side
+    unseen: bool
+
+
+def scored_splits(run: Run) -> dict[str, Scored]:
+    """What a run is scored on, by the name that records have for it."""
     if len(run.test) == 2:
-        return [(m, "val") for m in run.test]
-    return [(run.test[0], "test"), (run.test[0], "val"), *((m, "val") for m in run.train)]
+        return {f"{m}/val": Scored(m, "left_out", True) for m in run.test}
+    (test,) = run.test
+    unseen = protocol_of(run.protocol).validates_unseen
+    own = {f"{test}/test": Scored(test, "test", True), f"{test}/val": Scored(test, "val", True)}
+    return own | {f"{m}/val": Scored(m, "val", unseen) for m in run.train}
 
 
-def split_of(data: FeatureSet, trial_seed: int) -> Split:
-    """The division of one trial seed."""
-    return split(data.ids, [data.classes[k] for k in data.labels], data.groups, data.parts, trial_seed)
+def division_of(run: Run, data: FeatureSet) -> Division:
+    """Who is trained on, validated on and tested on in a run."""
+    division = protocol_of(run.protocol).divide(data, run.trial_seed)
+    if not run.fractions:
+        return division
+    there = {m: data.rows[m] >= 0 for m in data.modalities}
+    return Thinned(division, data.labels, there, run.fractions, run.trial_seed)
 
 
-def _rows(data: FeatureSet, modality: str, instances: np.ndarray) -> np.ndarray:
-    return np.asarray(data.rows[modality][data.having(modality, instances)])
+def trained_on(run: Run, data: FeatureSet, division: Division) -> dict[str, np.ndarray]:
+    """The training instances of each modality, the same ones in all if the algorithm pairs them."""
+    own = {m: data.having(m, division.of(m, "train")) for m in run.train}
+    if algorithm_of(run, frame_of(data).case).paired:
+        common = sorted(set.intersection(*(set(i.tolist()) for i in own.values())))
+        return dict.fromkeys(own, np.array(common, np.int64))
+    return own
 
 
-def model_of(run: Run, data: FeatureSet, division: Split) -> Model:
+def model_of(run: Run, data: FeatureSet, division: Division) -> Model:
     """A run with its row numbers. BadRequest if a side of the split has no row in a modality."""
-    algorithm: Algorithm = ALGORITHMS.get(run.algorithm)
-    instances = division.train
-    if algorithm.paired:
-        for modality in run.train:
-            instances = data.having(modality, instances)
-    trained = tuple(_rows(data, m, instances) for m in run.train)
-    scored = {f"{m}/{side}": _rows(data, m, getattr(division, side)) for m, side in scored_splits(run)}
-    for name, rows in [*zip(run.train, trained, strict=True), *scored.items()]:
+    hyper = algorithm_of(run, frame_of(data).case).hyper(**run.hyper)
+    space.check(hyper)
+    instances = trained_on(run, data, division)
+    trained = {m: data.rows[m][own] for m, own in instances.items()}
+    scored = {
+        name: data.table(s.modality, s.unseen)[data.having(s.modality, division.of(s.modality, s.side), s.unseen)]
+        for name, s in scored_splits(run).items()
+    }
+    for name, rows in {**trained, **scored}.items():
         if not len(rows):
             raise BadRequest(f"{data.dataset}: {name} has no instance to {'score' if '/' in name else 'train on'}.")
-    return Model(key_of(run.seed, run.key), algorithm.hyper(**run.hyper), trained, scored)
+    if len({int(k) for own in instances.values() for k in data.labels[own]}) < 2:
+        raise BadRequest(f"{data.dataset}: all training instances of {', '.join(run.train)} are of one class.")
+    return Model(key_of(run.seed, run.key), hyper, tuple(trained.values()), scored)
 
 
-def run_stack(runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str = "cpu") -> list[RunRecord]:
+def notes_on(run: Run, data: FeatureSet, division: Division) -> list[str]:
+    """What somebody who reads a run's figures should know of how it was trained."""
+    notes = [f"class {c!r} has one group and was split within it" for c in division.blocked]
+    batch = int(run.hyper.get("batch_size", 0))
+    for modality, own in trained_on(run, data, division).items():
+        absent = np.bincount(data.labels[own], minlength=len(data.classes)) == 0
+        if absent.any():
+            classes = [repr(data.classes[k]) for k in np.flatnonzero(absent)]
+            shown = ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
+            notes.append(f"no training item of class {shown} in {modality}")
+        if len(own) < batch:
+            notes.append(f"{modality} has {len(own)} training items, fewer than a batch of {batch}: they repeat in it")
+    idle = algorithm_of(run, frame_of(data).case).idle_alone
+    if len(run.train) == 1 and idle:
+        notes.append(f"trained on one modality, where {', '.join(idle)} had no effect: LOO cannot choose that")
+    return notes
+
+
+def run_stack(
+    runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str = "cpu", partial: Path | None = None
+) -> list[RunRecord]:
     """Train one stack and describe what became of it."""
-    divisions = {seed: split_of(data, seed) for seed in {r.trial_seed for r in runs}}
-    models = [model_of(run, data, divisions[run.trial_seed]) for run in runs]
-    outcomes = train(ALGORITHMS.get(runs[0].algorithm), models, data, runs[0].steps, progress, device)
+    divisions = [division_of(run, data) for run in runs]
+    models = [model_of(run, data, division) for run, division in zip(runs, divisions, strict=True)]
+    algorithm = algorithm_of(runs[0], frame_of(data).case)
+    outcomes = train(algorithm, models, data, runs[0].steps, progress, device, partial)
     return [
-        _record(run, model.scored, outcome, data, divisions[run.trial_seed], device)
-        for run, model, outcome in zip(runs, models, outcomes, strict=True)
+        _record(run, algorithm, outcome, data, division, device)
+        for run, outcome, division in zip(runs, outcomes, divisions, strict=True)
     ]
 
 
-def _counts(data: FeatureSet, modality: str, instances: np.ndarray) -> Counts:
-    labels = data.labels[data.having(modality, instances)]
-    counts = np.bincount(labels, minlength=len(data.classes))
-    return Counts(len(labels), tuple(int(n) for n in counts))
-
-
-def _splits(data: FeatureSet, names: Sequence[str], division: Split) -> dict[str, Counts]:
-    return {n: _counts(data, n.split("/")[0], getattr(division, n.split("/")[1])) for n in names}
+def _counts(data: FeatureSet, scored: Scored, division: Division) -> Counts:
+    instances = data.having(scored.modality, division.of(scored.modality, scored.side), scored.unseen)
+    counts = np.bincount(data.labels[instances], minlength=len(data.classes))
+    return Counts(len(instances), tuple(int(n) for n in counts))
 
 
 def made_with(device: str) -> dict[str, str]:
@@ -199,40 +152,38 @@ def made_with(device: str) -> dict[str, str]:
 
 
 def _record(
-    run: Run, scored: Mapping[str, np.ndarray], outcome: Trained, data: FeatureSet, division: Split, device: str
+    run: Run, algorithm: Algorithm, outcome: Trained, data: FeatureSet, division: Division, device: str
 ) -> RunRecord:
-    algorithm: Algorithm = ALGORITHMS.get(run.algorithm)
-    blocked = [f"class {c!r} has one group and was split within it" for c in division.blocked]
     return RunRecord(
         run=run,
         kind="algorithm",
         status="finished" if outcome.diverged_at is None else "diverged",
         classes=data.classes,
-        splits=_splits(data, list(scored), division),
+        splits={name: _counts(data, scored, division) for name, scored in scored_splits(run).items()},
         checkpoints=outcome.checkpoints,
         made_with=made_with(device),
         title=algorithm.title,
         family=algorithm.family,
         diverged_at=outcome.diverged_at,
-        notes=tuple(blocked),
+        notes=tuple(notes_on(run, data, division)),
     )
 
 
 def run_baseline(run: Run, data: FeatureSet) -> RunRecord:
     """Ask a baseline once."""
-    division = split_of(data, run.trial_seed)
+    division = division_of(run, data)
     view = View(data, division, run.train, run.test[0])
     baseline: Baseline = BASELINES.get(run.algorithm)
     predicted = baseline.predict(view)
+    name = f"{run.test[0]}/test"
     _, labels = view.xy(run.test[0], "test")
-    scores = {f"{run.test[0]}/test": score(confusion(labels, predicted, len(data.classes)))}
     return RunRecord(
         run=run,
         kind="baseline",
         status="finished",
         classes=data.classes,
-        splits=_splits(data, list(scores), division),
-        checkpoints=(Checkpoint(0, scores),),
+        splits={name: _counts(data, Scored(run.test[0], "test", True), division)},
+        checkpoints=(Checkpoint(0, {name: score(confusion(labels, predicted, len(data.classes)))}),),
         made_with=made_with("cpu"),
         title=baseline.title,
     )
@@ -247,23 +198,25 @@ class Todo:
     stacks: tuple[tuple[Run, ...], ...]
 
     @property
-    def steps(self) -> int:
-        return sum(own[0].steps for own in self.stacks)
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(run for own in self.stacks for run in own)
 
 
 def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: Sequence[Run]) -> Todo:
     """Leave out what has a record; the stacks are those of the whole sweep, less their finished runs."""
     done = read_records(home, [data.dataset], [data.perceptor])
-    left = (tuple(r for r in own if r.key not in done) for own in stacks(trained))
+    left = (tuple(r for r in own if r.key not in done) for own in stacks(trained, frame_of(data).case))
     return Todo(data, tuple(r for r in asked_baselines if r.key not in done), tuple(own for own in left if own))
 
 
-def check(left: Todo) -> None:
-    """BadRequest if a run cannot be trained on this data, before the first is."""
-    runs = [run for own in left.stacks for run in own]
-    divisions = {seed: split_of(left.data, seed) for seed in {r.trial_seed for r in (*runs, *left.baselines)}}
-    for run in runs:
-        model_of(run, left.data, divisions[run.trial_seed])
+def check(left: Todo) -> list[str]:
+    """BadRequest if a run cannot be trained on this data, before the first is; else what to know of the runs."""
+    notes: dict[str, None] = {}
+    for run in left.runs:
+        division = division_of(run, left.data)
+        model_of(run, left.data, division)
+        notes |= dict.fromkeys(notes_on(run, left.data, division))
+    return list(notes)
 
 
 def workers(device: str) -> int:
@@ -273,32 +226,78 @@ def workers(device: str) -> int:
 
 def work(home: Home, left: Todo, progress: Progress, device: str = "cpu") -> Iterator[RunRecord]:
     """Do what is left, writing each stack's records as it ends."""
-    yield from _ask_baselines(home, left, progress)
-    if not left.stacks:
-        return
-    progress.start(f"{left.data.dataset} {left.data.perceptor} training", left.steps)
-    # Threads, not processes: they share the features, and torch leaves the interpreter's lock while it computes.
-    with ThreadPoolExecutor(workers(device), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(run_stack, stack, left.data, progress, device) for stack in left.stacks]
+    with Claims(home.runs / "claims") as claims:
+        by_name: dict[str, list[Run]] = {}
+        for run in left.baselines:
+            by_name.setdefault(run.algorithm, []).append(run)
+
+        def ask(runs: Sequence[Run]) -> list[RunRecord]:
+            records = []
+            for run in runs:
+                records.append(run_baseline(run, left.data))
+                progress.advance()
+            write_records(home, records)
+            return records
+
+        def learn(runs: Sequence[Run]) -> list[RunRecord]:
+            path = records_path(home, runs)
+            partial = path.with_suffix(".partial")
+            for own in (path, partial):
+                remove_drafts_of(own)  # the runs are claimed, so nobody is writing these
+            records = run_stack(runs, left.data, progress, device, partial)
+            write_records(home, records)
+            partial.unlink(missing_ok=True)
+            return records
+
+        where = f"{left.data.dataset} {left.data.perceptor}"
+        if by_name:
+            progress.start(f"{where} baselines", len(left.baselines))
+            yield from _share(home, claims, list(by_name.values()), ask, 1, progress)
+        if left.stacks:
+            progress.start(f"{where} training", sum(own[0].steps for own in left.stacks))
+            yield from _share(home, claims, left.stacks, learn, workers(device), progress)
+
+
+def _share(
+    home: Home,
+    claims: Claims,
+    units: Sequence[Sequence[Run]],
+    do: Callable[[Sequence[Run]], list[RunRecord]],
+    threads: int,
+    progress: Progress,
+) -> Iterator[RunRecord]:
+    """Do every unit whose runs nobody else is doing, then what others claimed and did not finish."""
+
+    def attempt(runs: Sequence[Run]) -> tuple[list[RunRecord], list[Run]]:
+        mine = claims.take(run.key for run in runs)
         try:
-            for future in as_completed(futures):
-                records = future.result()
-                write_records(home, records)
-                yield from records
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            progress.stop()
-            raise
+            # Looked up after the claim: whoever had it before may have finished.
+            done = read_records(home, [runs[0].dataset], [runs[0].perceptor], algorithm=[runs[0].algorithm])
+            left = [run for run in runs if run.key not in done]
+            own = [run for run in left if run.key in mine]
+            return do(own) if own else [], [run for run in left if run.key not in mine]
+        finally:
+            claims.release(mine)
 
-
-def _ask_baselines(home: Home, left: Todo, progress: Progress) -> Iterator[RunRecord]:
-    if left.baselines:
-        progress.start(f"{left.data.dataset} {left.data.perceptor} baselines", len(left.baselines))
-    for name in sorted({run.algorithm for run in left.baselines}):
-        records = []
-        for run in (r for r in left.baselines if r.algorithm == name):
-            records.append(run_baseline(run, left.data))
-            progress.advance()
-        write_records(home, records)
-        yield from records
+    told = False
+    while units:
+        elsewhere: list[Sequence[Run]] = []
+        # Threads, not processes: they share the features, and torch leaves the interpreter's lock while it computes.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            futures = [pool.submit(attempt, runs) for runs in units]
+            try:
+                for future in as_completed(futures):
+                    records, others = future.result()
+                    yield from records
+                    elsewhere += [others] if others else []
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                progress.stop()
+                raise
+        units = elsewhere
+        if units and not told:
+            say(f"{sum(map(len, units))} runs are being trained by another process; waiting for them.")
+            told = True
+        if units:
+            time.sleep(PATIENCE)

@@ -4,26 +4,35 @@ Each model of a stack is the one that it would be alone: its batches, initial we
 functions of its own key, and `torch.func.vmap` keeps the models apart.
 """
 
+import hashlib
+import io
+import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mgx.learn.algorithm import Algorithm, Batch, Params, Shape, State
+from mgx.learn.algorithm import Algorithm, Batch, Params, Phase, Shape, State
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import fold, integers, key_of
 from mgx.learn.measure import confusion, score
 from mgx.learn.optimize import Optimizer, player_of
-from mgx.learn.space import structural
+from mgx.learn.space import padded, structural
+from mgx.learn.turns import Turns
+from mgx.shared.files import whole_file
 from mgx.shared.progress import Progress
 from mgx.shared.records import Checkpoint, Score
 
 EVERY = 300  # steps between checkpoints; the first comes after the first update, the last after the last
 EVALUATED_AT_ONCE = 2**22  # vector components of one evaluation call, to bound its memory
+STACKED = (True, True, True, True, False, False, True, True, False, False)  # which parts of a batch have a model axis
+SAVE_EVERY = 30.0  # seconds between two writes of a running stack's condition, at least
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,27 @@ def is_checkpoint(step: int, steps: int) -> bool:
     return step % EVERY == 0 or step == steps - 1
 
 
+class Trainer(Protocol):
+    """What `train` asks of a stack, or of what takes its place: `Algorithm.trainer`, which is called with
+
+    (algorithm, models, data, steps, device) and makes models that have not taken a step.
+    """
+
+    diverged: Tensor  # (model,) int64: the first step whose loss was not finite, -1 if there was none
+
+    def advance(self, step: int) -> None:
+        """One step of every model; steps come in order, from 0."""
+
+    def evaluate(self) -> list[dict[str, Score]]:
+        """The scores of every model on its own splits, as it is now."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """The models' condition, all that later steps depend on; torch.save writes it at once."""
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Be in that condition: later steps are to the last bit what they would have been."""
+
+
 class Stack:
     """Models of one algorithm with one number of training modalities and equal structural knobs."""
 
@@ -74,7 +104,8 @@ class Stack:
         self.fixed = dict(structural(models[0].hyper))
         self.knobs = self._knobs()
         self.table, self.counts = self._table()
-        self.shape = Shape(data.features, len(data.classes), len(models[0].train))
+        widest = {name: max(getattr(m.hyper, name) for m in models) for name in padded(models[0].hyper)}
+        self.shape = Shape(data.features, len(data.classes), len(models[0].train), widest)
         with torch.no_grad():
             self.params: Params = vmap(self._init)(fold(self.keys, key_of("init")), self.knobs)
             self.state: State = vmap(lambda p, k: algorithm.start(p, self.hyper(k)))(self.params, self.knobs)
@@ -141,22 +172,69 @@ class Stack:
 
     def advance(self, step: int) -> None:
         """One step of every model."""
-        batch = self.batch(step)
-        dims = Batch(0, 0, 0, 0, None, None, 0, 0, None, None)  # type: ignore[arg-type]
+        finite = torch.stack(self.move(self.batch(step))).isfinite().all(0)
+        self.diverged = torch.where((self.diverged < 0) & ~finite, step, self.diverged)
+
+    def move(self, batch: Batch) -> list[Tensor]:
+        """One step of every model on these batches; the losses of each phase, (model,)."""
+        for optimizer in self.optimizers.values():
+            optimizer.begin(batch.step)
+        losses = []
         for number, phase in enumerate(self.algorithm.phases):
             now = batch._replace(key=fold(batch.key, number + 1))
-            update = vmap(lambda p, k, s, b, phase=phase: phase(p, self.hyper(k), s, b), in_dims=(0, 0, 0, dims))(
-                self.params, self.knobs, self.state, now
-            )
-            self.state = update.state
-            self.diverged = torch.where((self.diverged < 0) & ~update.loss.isfinite(), step, self.diverged)
-            for player, optimizer in self.optimizers.items():
-                if grads := {n: g for n, g in update.grads.items() if n in optimizer.params}:
-                    optimizer.move(grads, batch.step, update.turn.get(player))
+            losses.append(self._take_turns(phase, now) if isinstance(phase, Turns) else self._take(phase, now))
         if (after := self.algorithm.after) is not None:
             self.state = vmap(lambda p, k, s: after(p, self.hyper(k), s, batch.step))(
                 self.params, self.knobs, self.state
             )
+        return losses
+
+    def _take_turns(self, phase: Turns, batch: Batch) -> Tensor:
+        """The phase that each model takes now, computed for those alone that take it; the losses (model,)."""
+        first = vmap(lambda k: phase.when(self.hyper(k), batch.step))(self.knobs)
+        if first.all() or not first.any():
+            return self._take(phase.first if first[0] else phase.second, batch)
+        losses = torch.empty(len(first), dtype=self.dtype, device=self.device)
+        for own, chosen in ((phase.first, first), (phase.second, ~first)):
+            losses[chosen] = self._take(own, batch, chosen.nonzero().flatten())
+        return losses
+
+    def _take(self, phase: Phase, batch: Batch, models: Tensor | None = None) -> Tensor:
+        """One phase of some models, or of all; their losses."""
+        params, knobs, state, numbers = self.params, self.knobs, self.state, list(range(len(self.models)))
+        if models is not None:
+            params, knobs, state = (_some(tree, models) for tree in (params, knobs, state))
+            batch = Batch(*(own[models] if stacked else own for own, stacked in zip(batch, STACKED, strict=True)))
+            numbers = models.tolist()
+        dims = Batch(*(0 if stacked else None for stacked in STACKED))  # type: ignore[arg-type]
+        update = vmap(lambda p, k, s, b: phase(p, self.hyper(k), s, b), in_dims=(0, 0, 0, dims))(
+            params, knobs, state, batch
+        )
+        if models is None:
+            self.state = update.state
+        for player, optimizer in self.optimizers.items():
+            if grads := {n: g for n, g in update.grads.items() if n in optimizer.params}:
+                shares = update.turn.get(player, torch.ones(len(numbers))).tolist()
+                optimizer.move(grads, dict(zip(numbers, shares, strict=True)))
+        losses: Tensor = update.loss
+        return losses
+
+    def snapshot(self) -> dict[str, Any]:
+        """Weights, state and what the optimizers remember; the tensors are the stack's own, no copies."""
+        return {
+            "params": self.params,
+            "state": self.state,
+            "diverged": self.diverged,
+            "optimizers": {player: own.torch.state_dict() for player, own in self.optimizers.items()},
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Be in the condition of a snapshot of the same models."""
+        for name, own in self.params.items():
+            own.copy_(snapshot["params"][name])  # in place: the optimizers hold views
+        self.state, self.diverged = snapshot["state"], snapshot["diverged"]
+        for player, own in snapshot["optimizers"].items():
+            self.optimizers[player].torch.load_state_dict(own)
 
     def predict(self, models: Sequence[int], rows: np.ndarray) -> Tensor:
         """Classes named by some of the models for some rows, (model, item) int64."""
@@ -177,7 +255,11 @@ class Stack:
         return self.algorithm.predict(params, self.hyper(knobs), state, x)
 
     def evaluate(self) -> list[dict[str, Score]]:
-        """Scores of every model on its own splits. Models that share a split are evaluated together."""
+        """Scores of every model on its own splits. Models that share a split are evaluated together.
+
+        Of rows with the same content one is evaluated: a class name stands for every item of its class.
+        """
+        first = alike(self.data.matrix)
         asked: dict[bytes, list[tuple[int, str]]] = {}
         for n, model in enumerate(self.models):
             for name, rows in model.scored.items():
@@ -186,7 +268,8 @@ class Stack:
         for users in asked.values():
             rows = self.models[users[0][0]].scored[users[0][1]]
             labels = self.labels[self.instance[torch.as_tensor(rows, device=self.device)]].cpu().numpy()
-            predicted = self.predict([n for n, _ in users], rows).cpu().numpy()
+            distinct, place = np.unique(first[rows], return_inverse=True)
+            predicted = self.predict([n for n, _ in users], distinct).cpu().numpy()[:, place]
             for (n, name), own in zip(users, predicted, strict=True):
                 scores[n][name] = score(confusion(labels, own, self.shape.classes))
         return scores
@@ -206,21 +289,85 @@ def _instances(data: FeatureSet) -> np.ndarray:
     return instances
 
 
+_ALIKE: dict[int, np.ndarray] = {}
+
+
+def alike(matrix: np.ndarray) -> np.ndarray:
+    """For each row the first one with the same content, (row,) int64. Found once for a matrix."""
+    if id(matrix) not in _ALIKE:
+        first: dict[bytes, int] = {}
+        own = [first.setdefault(hashlib.sha256(row.tobytes()).digest(), n) for n, row in enumerate(matrix)]
+        _ALIKE[id(matrix)] = np.array(own, np.int64)
+        weakref.finalize(matrix, _ALIKE.pop, id(matrix), None)
+    return _ALIKE[id(matrix)]
+
+
 @torch.no_grad()
 def train(
-    algorithm: Algorithm, models: Sequence[Model], data: FeatureSet, steps: int, progress: Progress, device: str = "cpu"
+    algorithm: Algorithm,
+    models: Sequence[Model],
+    data: FeatureSet,
+    steps: int,
+    progress: Progress,
+    device: str = "cpu",
+    partial: Path | None = None,
 ) -> list[Trained]:
-    """Train a stack to the end; the outcome of each model in the order given."""
-    stack = Stack(algorithm, models, data, steps, device)
+    """Train a stack to the end; the outcome of each model in the order given.
+
+    `partial` is where the stack's condition is kept meanwhile, and where it is found again after an interruption.
+    Short stacks never write it. Whoever called removes it, once the outcome is safe.
+    """
+    stack: Trainer = (algorithm.trainer or Stack)(algorithm, models, data, steps, device)
+    owner = repr((algorithm.title, steps, device, torch.__version__, [(m.key, m.hyper) for m in models])).encode()
     checkpoints: list[list[Checkpoint]] = [[] for _ in models]
-    for step in range(steps):
+    done = 0
+    if partial is not None and (found := _load(partial, owner, device)) is not None:
+        stack.restore(found["stack"])
+        checkpoints, done = [[_checkpoint(c) for c in own] for own in found["checkpoints"]], found["done"]
+        progress.advance(done)
+    saved = time.monotonic()
+    for step in range(done, steps):
         stack.advance(step)
         progress.advance()
         if is_checkpoint(step, steps):
             for own, scores in zip(checkpoints, stack.evaluate(), strict=True):
                 own.append(Checkpoint(step, scores))
+            if partial is not None and time.monotonic() - saved >= SAVE_EVERY:
+                plain = [[asdict(c) for c in own] for own in checkpoints]
+                _save(partial, owner, {"done": step + 1, "stack": stack.snapshot(), "checkpoints": plain})
+                saved = time.monotonic()
     ends = stack.diverged.tolist()
     return [
         Trained(tuple(c for c in own if end < 0 or c.step < end), end if end >= 0 else None)
         for own, end in zip(checkpoints, ends, strict=True)
     ]
+
+
+def _checkpoint(plain: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(plain["step"], {name: Score(**own) for name, own in plain["scores"].items()})
+
+
+def _save(path: Path, owner: bytes, condition: Mapping[str, Any]) -> None:
+    """Write a condition, whole or not at all, behind a checksum of whose it is and of itself."""
+    content = io.BytesIO()
+    torch.save(condition, content)
+    check = hashlib.sha256(owner)
+    check.update(content.getbuffer())
+    with whole_file(path) as draft, draft.open("wb") as stream:
+        stream.write(check.digest())
+        stream.write(content.getbuffer())
+
+
+def _load(path: Path, owner: bytes, device: str) -> dict[str, Any] | None:
+    """The condition of these very models. None if there is none, or what is there is damaged or another's."""
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    check = hashlib.sha256(owner)
+    size = check.digest_size
+    check.update(memoryview(stored)[size:])
+    if check.digest() != stored[:size]:
+        return None
+    condition: dict[str, Any] = torch.load(io.BytesIO(stored[size:]), map_location=device, weights_only=True)
+    return condition

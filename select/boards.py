@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mgx.select.inputs import AtHand, involved, other_embeddings, reads_others, same_seeds, tell, universe
 from mgx.shared.records import Run, RunRecord, Split
 
-Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol
+Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol with fractions
 Key = tuple[Place, int, tuple[str, ...]]  # and steps, modalities
 
 
@@ -139,7 +139,7 @@ def _nearest(baselines: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _place(run: Run) -> Place:
-    return run.dataset, run.perceptor, run.setting, run.protocol
+    return run.dataset, run.perceptor, run.setting, run.terms
 
 
 def _key(run: Run) -> Key:

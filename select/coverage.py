@@ -84,7 +84,7 @@ def coverage(asked: Sequence[Run], sweeps: Sequence[Sweep], records: Mapping[str
 def _group(run: Run) -> Group:
     """What is counted together: the runs of an algorithm that stand on one board."""
     modalities = involved(run) if reads_others(run) else ()
-    return run.dataset, run.perceptor, run.algorithm, run.setting, run.protocol, run.steps, modalities
+    return run.dataset, run.perceptor, run.algorithm, run.setting, run.terms, run.steps, modalities
 
 
 def _apart(group: Group, kin: Sequence[Group]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ What is reported is always the score on t/test of the run that trained on everyt
 published: the earliest step, then the largest hyperparameter seed. Diverged runs are never chosen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mgx.select.metrics import Metric, number
@@ -52,24 +52,33 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Method:
-    """A rule of choice: (records of one group, test modality, metric) -> choice."""
+    """A rule of choice: (records of one group, test modality, metric, modalities that give labels away) -> choice."""
 
     title: str
     sentence: str
-    choose: Callable[[Sequence[RunRecord], str, Metric], Choice | NoChoice]
+    choose: Callable[[Sequence[RunRecord], str, Metric, Collection[str]], Choice | NoChoice]
     least_modalities: int = 2
 
 
-def tm(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoChoice:
-    """Training-modality validation: unweighted mean over the training modalities' validation rows."""
+def tm(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
+    """Training-modality validation: unweighted mean over the training modalities' validation rows.
+
+    A modality of bare class names (`leaks`) is always right: a constant in the mean, and left out of it.
+    """
 
     def candidates(record: RunRecord) -> list[Candidate]:
-        return _candidates(record, [f"{m}/val" for m in record.run.train], metric)
+        telling = [m for m in record.run.train if m not in leaks]
+        return _candidates(record, [f"{m}/val" for m in telling or record.run.train], metric)
 
     return _choose(records, test, candidates, frozenset(), "no checkpoint has the validation scores that TM needs")
 
 
-def oracle(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoChoice:
+def published(record: RunRecord) -> bool:
+    """Whether a run follows the published code in all."""
+    return record.run.protocol == "modalbed"
+
+
+def oracle(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Validation on the test modality itself, at the last checkpoint only."""
 
     def candidates(record: RunRecord) -> list[Candidate]:
@@ -79,7 +88,7 @@ def oracle(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | 
     return _choose(records, test, candidates, frozenset(), f"no last checkpoint has a score on {test}/val")
 
 
-def loo(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoChoice:
+def loo(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Leave one modality out: per step, the mean over v of the score on v/val of the run tested on {t, v}.
 
     Runs are joined by hyperparameter seed and step. A step counts only if every pair has exactly one
@@ -105,8 +114,11 @@ def loo(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoC
         values = _steps([record], f"{test}/test", metric)
         return [Candidate(seed, step, mean[step], values[step]) for step in sorted(shared & set(values))]
 
-    lost = frozenset(seed for (_, seed), runs in pairs.items() if any(r.status == "diverged" for r in runs))
-    gaps = [v for v in others if not any(r.status == "finished" for (o, _), rs in pairs.items() if o == v for r in rs)]
+    broken = frozenset(
+        r.run.key for runs in pairs.values() for r in runs if r.status == "diverged" and not published(r)
+    )
+    lost = frozenset(seed for (_, seed), runs in pairs.items() if any(r.run.key in broken for r in runs))
+    gaps = [v for v in others if all(r.run.key in broken for (o, _), runs in pairs.items() if o == v for r in runs)]
     missing = ", ".join(f"{test}+{v}" for v in gaps)
     return _choose(
         records,
@@ -193,7 +205,8 @@ def _steps(runs: Sequence[RunRecord], split: str, metric: Metric) -> dict[int, f
     """step -> score on `split`, for steps that exactly one finished run has."""
     found: dict[int, list[float]] = {}
     for record in runs:
-        for checkpoint in record.checkpoints if record.status == "finished" else ():
+        # The published code reads what a leave-one-out run logged before it broke: EQRM's, every time.
+        for checkpoint in record.checkpoints if record.status == "finished" or published(record) else ():
             if split in checkpoint.scores:
                 found.setdefault(checkpoint.step, []).append(number(checkpoint.scores[split], metric))
     return {step: scores[0] for step, scores in found.items() if len(scores) == 1}

@@ -37,7 +37,10 @@ def other_embeddings(runs: Sequence[Run], at_hand: AtHand) -> dict[str, str]:
 
 
 def _read(run: Run) -> Iterable[tuple[tuple[str, str, str, str], str]]:
-    return (((run.dataset, run.perceptor, run.setting, m), key) for m, key in sorted(run.inputs.items()))
+    """Each store that a run read, by data set, perceptor, setting and modality, with its key."""
+    for name, key in sorted(run.inputs.items()):
+        strong, _, modality = name.rpartition("/")
+        yield (run.dataset, strong or run.perceptor, run.setting, modality), key
 
 
 def _why(place: tuple[str, str, str, str], store_decides: bool, kinds: int) -> str:
@@ -81,7 +84,7 @@ def _doubtful(run: Run, differences: str) -> str:
 
 def universe(run: Run) -> frozenset[str]:
     """The modalities that were there when a run was asked for."""
-    return frozenset({*run.inputs, *run.train, *run.test} - {PROMPT})
+    return frozenset({*(name.rpartition("/")[2] for name in run.inputs), *run.train, *run.test} - {PROMPT})
 
 
 def reads_others(run: Run) -> bool:
@@ -98,7 +101,7 @@ def _family(record: RunRecord) -> tuple[Any, ...]:
     """What a mean is taken within. A baseline has no budget of steps."""
     run = record.run
     within = (run.steps, involved(run))
-    place = (run.dataset, run.perceptor, run.setting, run.protocol, record.kind, run.algorithm)
+    place = (run.dataset, run.perceptor, run.setting, run.terms, record.kind, run.algorithm)
     return (*place, *(within if record.kind == "algorithm" else (universe(run), run.test)))
 
 

@@ -20,7 +20,7 @@ def find_metric(name: str) -> Metric:
 
 def default_metric(protocol: str) -> Metric:
     """Balanced accuracy, because classes are skewed; plain accuracy where the published protocol is followed."""
-    return "accuracy" if protocol == "modalbed" else "balanced"
+    return "accuracy" if protocol.startswith("modalbed") else "balanced"
 
 
 def number(score: Score, metric: Metric) -> float:

@@ -127,14 +127,19 @@ class Table:
 
 
 def tabulate(board: Board, method: str, metric: Metric | None = None, leaks: Sequence[str] = ()) -> Table:
-    """The table of one method. `leaks`: modalities that are the bare class name, left out of the average."""
+    """The table of one method.
+
+    `leaks`: modalities that are the bare class name, left out of TM's mean and of the average. The published
+    protocol keeps them in both.
+    """
     metric = metric or default_metric(board.protocol)
+    leaks = () if board.protocol.startswith("modalbed") else leaks
     splits = {t: board.split(f"{t}/test") for t in board.tests}
     tests = {t: split for t, split in splits.items() if split and split.rows}
     bare = [_floor(name, of, tests, metric) for name, of in (("chance", chance), ("majority", majority))]
     names = sorted(board.baselines, key=lambda n: (n != ZERO_SHOT, n))
     before = [_baseline(board, n, tests, metric, "baseline") for n in names if n != PROBE]
-    learners = [_algorithm(board, n, tests, method, metric) for n in sorted(board.algorithms, key=_place)]
+    learners = [_algorithm(board, n, tests, method, metric, leaks) for n in sorted(board.algorithms, key=_place)]
     after = [_baseline(board, n, tests, metric, "probe") for n in names if n == PROBE]
     columns = tuple(_column(t, tests[t], metric, [r.cells[i] for r in learners], leaks) for i, t in enumerate(tests))
     rows = _compared([*bare, *before, *learners, *after], columns)
@@ -168,11 +173,13 @@ def _last(record: RunRecord, test: str, metric: Metric) -> float | None:
     return number(max(scored, key=lambda c: c.step).scores[f"{test}/test"], metric) if scored else None
 
 
-def _algorithm(board: Board, name: str, tests: dict[str, Split], method: str, metric: Metric) -> Row:
+def _algorithm(
+    board: Board, name: str, tests: dict[str, Split], method: str, metric: Metric, leaks: Sequence[str]
+) -> Row:
     by_trial: dict[int, list[RunRecord]] = {}
     for record in board.algorithms[name]:
         by_trial.setdefault(record.run.trial_seed, []).append(record)
-    cells = tuple(_chosen(by_trial, board.asked[name], t, split, method, metric) for t, split in tests.items())
+    cells = tuple(_chosen(by_trial, board.asked[name], t, split, method, metric, leaks) for t, split in tests.items())
     family: Family = next((r.family for r in board.algorithms[name] if r.family), "")
     return Row(name, "algorithm", family, cells, Cell(), title=title_of(board, name))
 
@@ -184,11 +191,17 @@ def title_of(board: Board, name: str) -> str:
 
 
 def _chosen(
-    by_trial: dict[int, list[RunRecord]], runs: Sequence[Run], test: str, split: Split, method: str, metric: Metric
+    by_trial: dict[int, list[RunRecord]],
+    runs: Sequence[Run],
+    test: str,
+    split: Split,
+    method: str,
+    metric: Metric,
+    leaks: Sequence[str],
 ) -> Cell:
     """One choice a trial, then the mean over trials."""
     asked = _asked(runs, test)
-    outcomes = {t: METHODS[method].choose(by_trial.get(t, ()), test, metric) for t in sorted(asked)}
+    outcomes = {t: METHODS[method].choose(by_trial.get(t, ()), test, metric, leaks) for t in sorted(asked)}
     picked = tuple(
         Picked(t, c.hparams_seed, c.step, c.validation, c.value) for t, c in outcomes.items() if isinstance(c, Choice)
     )

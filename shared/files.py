@@ -46,6 +46,12 @@ def remove_drafts(folder: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def remove_drafts_of(path: Path) -> None:
+    """Delete what a killed writer of one file left. Call it only while nobody else can be writing it."""
+    for draft in path.parent.glob(f".{path.name}.*.draft"):
+        draft.unlink(missing_ok=True)
+
+
 def canonical(value: Any) -> str:
     """The one JSON text of a value: what keys and checksums are taken of."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

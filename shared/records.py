@@ -18,7 +18,7 @@ from mgx.shared.errors import Damaged
 from mgx.shared.files import canonical, digest, write_whole
 from mgx.shared.home import Home
 
-SCHEMA = 1
+SCHEMA = 2
 Value = int | float | str | bool
 
 
@@ -26,8 +26,10 @@ Value = int | float | str | bool
 class Run:
     """One model trained once, as a value; everything that its result depends on.
 
-    `test` holds one modality (a reported run) or two (a leave-one-out run); `inputs` maps each
-    modality that is read to the key of its embedding store.
+    `test` holds one modality (a reported run) or two (a leave-one-out run); `inputs` maps each modality
+    that is read (by a strong perceptor: "strong1024/depth") to the key of its embedding store; `fractions`
+    says how much of its training rows a modality kept, where that is not all. `protocol` is "standard",
+    "modalbed", or "standard" with quirks: "standard+unpaired-mml".
     """
 
     dataset: str
@@ -43,6 +45,12 @@ class Run:
     steps: int
     hyper: Mapping[str, Value]
     inputs: Mapping[str, str]
+    fractions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def terms(self) -> str:
+        """What must be equal for two runs to be compared: `standard`, or `standard, text=0.1`."""
+        return ", ".join((self.protocol, *(f"{m}={share:g}" for m, share in sorted(self.fractions.items()))))
 
     @cached_property
     def key(self) -> str:
@@ -134,11 +142,15 @@ def _record(body: dict[str, Any]) -> RunRecord:
     )
 
 
+def records_path(home: Home, runs: Sequence[Run]) -> Path:
+    """The file of one stack's records, named by the runs in it."""
+    name = digest([run.key for run in runs])[:20]
+    return home.runs / runs[0].dataset / runs[0].perceptor / runs[0].algorithm / f"{name}.jsonl"
+
+
 def write_records(home: Home, records: Sequence[RunRecord]) -> Path:
-    """Write the records of one stack as one file, named by the runs in it."""
-    first = records[0].run
-    name = digest([r.run.key for r in records])[:20]
-    path = home.runs / first.dataset / first.perceptor / first.algorithm / f"{name}.jsonl"
+    """Write the records of one stack as one file."""
+    path = records_path(home, [record.run for record in records])
     write_whole(path, "".join(r.to_json() + "\n" for r in records))
     return path
 
@@ -151,9 +163,13 @@ class Refused:
 
 
 def read_records(
-    home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = (), refused: Refused | None = None
+    home: Home,
+    dataset: Sequence[str] = (),
+    perceptor: Sequence[str] = (),
+    refused: Refused | None = None,
+    algorithm: Sequence[str] = (),
 ) -> dict[str, RunRecord]:
-    """All readable records by key, filtered by data set and perceptor.
+    """All readable records by key, filtered by data set, perceptor and algorithm.
 
     A line that is damaged or foreign is put into `refused`, never raised: one bad file must not
     hide a month of good ones.
@@ -161,7 +177,9 @@ def read_records(
     found: dict[str, RunRecord] = {}
     for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
         names = path.relative_to(home.runs).parts
-        if (dataset and names[0] not in dataset) or (perceptor and names[1] not in perceptor):
+        if any(
+            wanted and own not in wanted for own, wanted in zip(names, (dataset, perceptor, algorithm), strict=False)
+        ):
             continue
         for record in _readable(path, refused if refused is not None else Refused()):
             found.setdefault(record.run.key, record)

@@ -41,12 +41,22 @@ def load_object(kind: str, path: str) -> Any:
 
 
 class Registry:
-    """The entries of one folder, plus those of installed packages; an entry is imported when asked for."""
+    """The entries of one folder, plus those of installed packages; an entry is imported when asked for.
+
+    `convert` makes an entry of what a user wrote in another form, and leaves everything else as it is.
+    """
 
     def __init__(
-        self, kind: str, folder: str, attribute: str, group: str, is_one: Callable[[Any], bool] = callable
+        self,
+        kind: str,
+        folder: str,
+        attribute: str,
+        group: str,
+        is_one: Callable[[Any], bool] = callable,
+        convert: Callable[[Any], Any] = lambda found: found,
     ) -> None:
-        self.kind, self.folder, self.attribute, self.group, self.is_one = kind, folder, attribute, group, is_one
+        self.kind, self.folder, self.attribute, self.group = kind, folder, attribute, group
+        self.is_one, self.convert = is_one, convert
 
     def names(self) -> list[str]:
         """Every name that `get` knows, sorted."""
@@ -56,13 +66,13 @@ class Registry:
     def get(self, name: str) -> Any:
         """The entry called `name`. UnknownName lists what there is."""
         if ":" in name:
-            found = load_object(self.kind, name)
+            found = self.convert(load_object(self.kind, name))
             if not self.is_one(found):
                 raise UnknownName(f"{name!r} is no {self.kind}, but a {type(found).__name__}.")
             return found
         for entry in entry_points(group=self.group):
             if entry.name == name:
-                return entry.load()
+                return self.convert(entry.load())
         if name not in self.names():
             raise unknown(self.kind, name, self.names())
         return getattr(import_module(f"{self.folder}.{name}"), self.attribute)

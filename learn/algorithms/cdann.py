@@ -15,41 +15,54 @@ With one modality there is nothing to tell apart, and L is 0; the learner still 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value
+from torch.func import grad
 from torch.nn.functional import cross_entropy, linear
 
-from mgx.learn.algorithm import Adam, Algorithm, Batch, Common, Params, Shape, State, Update, risks
+from mgx.learn.algorithm import LEARNING_RATE, Adam, Algorithm, Batch, Common, Params, Shape, risks
 from mgx.learn.keyed import normal, uniform
 from mgx.learn.network import classify, dense, features, learner, scores
 from mgx.learn.space import Choice, Power, knob
+from mgx.learn.turns import Turns, moving
 
 
 @dataclass(frozen=True)
 class Hyper(Common):
     """`lr` and `weight_decay` are those of f and g; the published `lr` and `weight_decay` have no effect."""
 
-    lr: float = knob(5e-5, Power(10, -5, -3.5), published="lr_g")
+    lr: float = knob(*LEARNING_RATE, published="lr_g")
     weight_decay: float = knob(0.0, Power(10, -6, -2), published="weight_decay_g", off=0.0)
-    lr_d: float = knob(5e-5, Power(10, -5, -3.5))
+    lr_d: float = knob(*LEARNING_RATE)
     weight_decay_d: float = knob(0.0, Power(10, -6, -2), off=0.0)
     beta1: float = knob(0.5, Choice((0.0, 0.5)))
     adversary: float = knob(1.0, Power(10, -2, 2), published="lambda")
     d_steps: int = knob(1, Power(2, 0, 3, whole=True), published="d_steps_per_g_step")
     grad_penalty: float = knob(0.0, Power(10, -2, 1), off=0.0)
     dropout: float = knob(0.0, Choice((0.0, 0.1, 0.5)), published="mlp_dropout")
-    width: int = knob(256, Power(2, 6, 10, whole=True), published="mlp_width", structural=True)
+    width: int = knob(256, Power(2, 6, 10, whole=True), published="mlp_width", padded=True)
     depth: int = knob(3, Choice((3, 4, 5)), published="mlp_depth", structural=True)
 
 
 def init(key: Tensor, shape: Shape, hyper: Hyper) -> Params:
-    params = learner(key, shape, hyper) | dense(key, "disc.0", shape.features, hyper.width)
-    for layer in range(1, hyper.depth - 1):
-        params |= dense(key, f"disc.{layer}", hyper.width, hyper.width)
-    params |= dense(key, "disc.out", hyper.width, shape.modalities)
-    return params | {"disc.class": normal(key, "disc.class", (shape.classes, shape.features))}
+    params = learner(key, shape, hyper) | {"disc.class": normal(key, "disc.class", (shape.classes, shape.features))}
+    widest = shape.widest.get("width", hyper.width)
+    hidden = (torch.arange(widest, device=key.device) < hyper.width).float()
+    first, last = (torch.ones(count, device=key.device) for count in (shape.features, shape.modalities))
+    names = [*(f"disc.{layer}" for layer in range(hyper.depth - 1)), "disc.out"]
+    for name, (wide, out) in zip(names, pairwise([first, *[hidden] * (hyper.depth - 1), last]), strict=True):
+        params |= between(key, name, wide, out)
+    return params
+
+
+def between(key: Tensor, name: str, wide: Tensor, out: Tensor) -> Params:
+    """A fresh linear layer, units being 1 or, where they only pad the width, 0: their weights are 0 and stay so."""
+    made = dense(key, name, len(wide), len(out))
+    wider = (len(wide) / wide.sum()).sqrt()  # `dense` counts the padding
+    weight, bias = made[f"{name}.weight"] * out[:, None] * wide, made[f"{name}.bias"] * out
+    return {f"{name}.weight": weight * wider, f"{name}.bias": bias * wider}
 
 
 def discriminate(params: Params, hyper: Hyper, seen: Tensor, batch: Batch) -> Tensor:
@@ -69,7 +82,7 @@ def balance(batch: Batch) -> Tensor:
     return (w / (alike * (largest + 1))).view(batch.y.shape)
 
 
-def caught(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
+def caught(params: Params, z: Tensor, hyper: Hyper, batch: Batch) -> Tensor:
     """L"""
     modality = torch.arange(len(batch.y), device=batch.y.device)[:, None].expand(batch.y.shape)
 
@@ -79,22 +92,24 @@ def caught(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
         each = cross_entropy(guess, modality.flatten(), reduction="none").view(modality.shape)
         return (each * batch.w).sum(), each
 
-    slopes, each = grad(errors, has_aux=True)(features(params, batch.x) + params["disc.class"][batch.y])
+    slopes, each = grad(errors, has_aux=True)(z + params["disc.class"][batch.y])
     balanced: Tensor = (each * balance(batch)).sum()
     penalty: Tensor = slopes.square().sum() / batch.w.sum()
     return balanced + hyper.grad_penalty * penalty
 
 
-def phase(params: Params, hyper: Hyper, state: State, batch: Batch) -> Update:
-    catching, adversary = grad_and_value(caught)(params, hyper, batch)
-    learning, risk = grad_and_value(lambda p: risks(classify(p, features(p, batch.x)), batch).mean())(params)
-    grads = {
-        name: catching[name] if name.startswith("disc.") else learning[name] - hyper.adversary * catching[name]
-        for name in params
-    }
-    discriminator = (batch.step + 1) % (1 + hyper.d_steps) < hyper.d_steps
-    turn = {"disc": discriminator, "": ~discriminator}
-    return Update(grads, risk - hyper.adversary * adversary, state, turn)
+def catching(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
+    return caught(params, features(params, batch.x), hyper, batch)
+
+
+def hiding(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
+    z = features(params, batch.x)
+    return risks(classify(params, z), batch).mean() - hyper.adversary * caught(params, z, hyper, batch)
+
+
+def discriminates(hyper: Hyper, step: Tensor) -> Tensor:
+    """Whether the step is the discriminator's, () bool."""
+    return (step + 1) % (1 + hyper.d_steps) < hyper.d_steps
 
 
 ALGORITHM = Algorithm(
@@ -103,8 +118,9 @@ ALGORITHM = Algorithm(
     paper="https://openaccess.thecvf.com/content_ECCV_2018/html/Ya_Li_Deep_Domain_Generalization_ECCV_2018_paper.html",
     hyper=Hyper,
     init=init,
-    phases=(phase,),
+    phases=(Turns(discriminates, moving("disc", loss=catching), moving("featurizer", "classifier", loss=hiding)),),
     predict=scores,
+    idle_alone=("adversary", "lr_d", "weight_decay_d", "grad_penalty", "dropout", "width", "depth"),
     players={
         "": Adam(beta1="beta1", beta2=0.9),
         "disc": Adam(lr="lr_d", weight_decay="weight_decay_d", beta1="beta1", beta2=0.9),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import linear
 
-from mgx.learn.algorithm import Adam, Algorithm, Batch, Params, Shape, State, descend, risks
+from mgx.learn.algorithm import LEARNING_RATE, Adam, Algorithm, Batch, Params, Shape, State, descend, risks
 from mgx.learn.network import dense, features, featurizer
 from mgx.learn.space import Power, Uniform, knob
 
@@ -22,10 +22,10 @@ from mgx.learn.space import Power, Uniform, knob
 class Hyper:
     """The knobs of the multi-modal learners (ModalBed, hparams_registry)."""
 
-    lr: float = knob(1e-3, Power(10, -4, -2))
+    lr: float = knob(*LEARNING_RATE)
     weight_decay: float = knob(1e-4, Power(10, -3.5, -4.5), published="wc")
     batch_size: int = knob(32, Power(2, 3, 5.5, whole=True))  # instances
-    momentum: float = knob(0.9, Uniform(0.85, 0.95))  # of the SGD learners; Adam does not read it
+    momentum: float = knob(0.9, Uniform(0.85, 0.95))  # of SGD, which `standard` does not use
 
 
 def init(key: Tensor, shape: Shape, hyper: Hyper) -> Params:

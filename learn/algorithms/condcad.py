@@ -67,4 +67,5 @@ ALGORITHM = Algorithm(
     init=learner,
     phases=(descend(loss),),
     predict=scores,
+    idle_alone=("bottleneck", "temperature"),
 )

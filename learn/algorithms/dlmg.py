@@ -70,5 +70,5 @@ ALGORITHM = Algorithm(
     predict=predict,
     players={"": Adam()},
     paired=True,
-    aliases=("LFM",),
+    published="LFM",
 )

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
 
-from mgx.learn.algorithm import Adam, Algorithm, Batch, Common, Params, State, Update
+from mgx.learn.algorithm import LEARNING_RATE, Adam, Algorithm, Common, Params, State, descend
 from mgx.learn.algorithms.erm import loss
 from mgx.learn.network import learner, scores
-from mgx.learn.space import Power, knob
+from mgx.learn.space import knob
+from mgx.learn.turns import Turns, moving
 
 LINEAR_STEPS = 500  # the last step of the warm-up, counted from 0
 AVERAGED = 599  # the first update that is part of the average, counted from 1
@@ -29,12 +29,15 @@ AVERAGED = 599  # the first update that is part of the average, counted from 1
 
 @dataclass(frozen=True)
 class Hyper(Common):
-    linear_lr: float = knob(5e-5, Power(10, -5, -3.5))
+    linear_lr: float = knob(*LEARNING_RATE)
 
 
-def phase(params: Params, hyper: Hyper, state: State, batch: Batch) -> Update:
-    grads, value = grad_and_value(loss)(params, hyper, batch)
-    return Update(grads, value, state, turn={"featurizer": batch.step > LINEAR_STEPS})
+def warming(hyper: Hyper, step: Tensor) -> Tensor:
+    """Whether the classifier moves alone, () bool."""
+    return step <= LINEAR_STEPS
+
+
+phase = Turns(warming, moving("classifier", loss=loss), descend(loss))
 
 
 def start(params: Params, hyper: Hyper) -> State:
@@ -44,7 +47,7 @@ def start(params: Params, hyper: Hyper) -> State:
 def after(params: Params, hyper: Hyper, state: State, step: Tensor) -> State:
     """A_k from A_(k-1) and W_k."""
     count = (step + 2 - AVERAGED).clamp(min=1)  # of the weights in the mean; the update's number is step + 1
-    return {name: (state[name] * (count - 1) + own) / count for name, own in params.items()}
+    return {name: torch.lerp(state[name], own, 1 / count.to(own.dtype)) for name, own in params.items()}
 
 
 def predict(params: Params, hyper: Hyper, state: State, x: Tensor) -> Tensor:
@@ -52,7 +55,7 @@ def predict(params: Params, hyper: Hyper, state: State, x: Tensor) -> Tensor:
 
 
 def rate(hyper: Hyper, step: Tensor) -> Tensor:
-    return torch.where(step > LINEAR_STEPS, hyper.lr, hyper.linear_lr)
+    return torch.where(warming(hyper, step), hyper.linear_lr, hyper.lr)
 
 
 ALGORITHM = Algorithm(
@@ -69,5 +72,5 @@ ALGORITHM = Algorithm(
     },
     start=start,
     after=after,
-    aliases=("ERM++", "ERMPlusPlus"),
+    published="ERMPlusPlus",
 )

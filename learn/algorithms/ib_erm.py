@@ -46,5 +46,5 @@ ALGORITHM = Algorithm(
     predict=scores,
     # The loss jumps here, and Adam's memory of the old one would misstep.
     players={"": Adam(restart=lambda hyper, step: step == hyper.anneal_steps)},
-    aliases=("IB", "IB-ERM", "IB_ERM"),
+    published="IB_ERM",
 )

@@ -28,16 +28,26 @@ class Hyper(Common):
     alpha: float = knob(0.2, Power(10, -1, 1), published="mixup_alpha")
 
 
-def loss(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
+def mixing(hyper: Hyper, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """i, j and s of every pair, (modality,) each."""
     modalities = len(batch.x)
     one = uniform(batch.key, "order", (modalities,)).argsort()
-    other = one.roll(-1)
     share = beta(batch.key, "share", (modalities,), torch.as_tensor(hyper.alpha)).to(batch.x.dtype)
-    made = classify(params, features(params, torch.lerp(batch.x[other], batch.x[one], share[:, None, None])))
+    return one, one.roll(-1), share
+
+
+def mixed_risk(scores: Tensor, one: Tensor, other: Tensor, share: Tensor, batch: Batch) -> Tensor:
+    """The loss, given the scores of the mixtures (modality, item, class)."""
     real = batch.w[one] * batch.w[other]
-    risk = risks(made, batch._replace(y=batch.y[one], w=real))
-    risk_other = risks(made, batch._replace(y=batch.y[other], w=real))
+    risk = risks(scores, batch._replace(y=batch.y[one], w=real))
+    risk_other = risks(scores, batch._replace(y=batch.y[other], w=real))
     return torch.lerp(risk_other, risk, share).mean()
+
+
+def loss(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
+    one, other, share = mixing(hyper, batch)
+    x = torch.lerp(batch.x[other], batch.x[one], share[:, None, None])
+    return mixed_risk(classify(params, features(params, x)), one, other, share, batch)
 
 
 ALGORITHM = Algorithm(
@@ -48,4 +58,5 @@ ALGORITHM = Algorithm(
     init=learner,
     phases=(descend(loss),),
     predict=scores,
+    idle_alone=("alpha",),
 )

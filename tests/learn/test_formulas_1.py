@@ -195,7 +195,7 @@ def test_eqrm_burns_in_for_a_whole_number_of_steps():
     """The published draw is 423.276: no step equals it, so it is cut down."""
     hyper = draw(eqrm.Hyper, 1, 0)
     assert hyper.burnin_steps == 423
-    assert (hyper.quantile, hyper.lr_after) == (0.7335553271795177, 4.377815305398272e-06)
+    assert hyper.quantile == 0.7335553271795177
 
 
 # ERM++
@@ -240,7 +240,7 @@ def test_ermpp_moves_the_featurizer_from_update_502_on():
     hyper = ermpp.Hyper(lr=1.0, linear_lr=2.0)
     for step, moves in ((0, False), (500, False), (501, True), (5000, True)):
         batch = batch_of(torch.tensor([[0, 1]]), x=torch.ones(1, 2, 4), step=torch.tensor(step))
-        assert ermpp.phase(params, hyper, {}, batch).turn["featurizer"].item() is moves
+        assert ("featurizer.0.weight" in ermpp.phase(params, hyper, {}, batch).grads) is moves
         assert ermpp.rate(hyper, torch.tensor(step)).item() == (1.0 if moves else 2.0)
 
 

@@ -81,7 +81,10 @@ def test_ogm_is_a_plain_loop(data, modalities):
     hyper = ogm.Hyper(lr=3e-3, weight_decay=1e-4, batch_size=12, momentum=0.9, alpha=0.3)
     stack = stack_of(data, "ogm", hyper, modalities)
     params = weights(stack)
-    optimizer = torch.optim.SGD(params.values(), lr=3e-2, momentum=0.9, weight_decay=1e-4)
+    own = {m: [p for n, p in params.items() if n.startswith(f"head{m}.")] for m in range(len(modalities))}
+    rest = [p for n, p in params.items() if not n.startswith("head")]
+    groups = [{"params": parts} for parts in (*own.values(), rest)]
+    optimizer = torch.optim.Adam(groups, lr=3e-3, weight_decay=1e-4)
     slowed = []
     for step in range(40):
         batch = stack.batch(step)
@@ -102,8 +105,7 @@ def test_ogm_is_a_plain_loop(data, modalities):
             ratio = scores[m] / np.mean([s for k, s in enumerate(scores) if k != m])
             factor = 1 - math.tanh(0.3 * ratio) if ratio > 1 and step < 20 else 1.0
             slowed.append(factor < 1)
-            params[f"head{m}.weight"].grad.mul_(factor)
-            params[f"head{m}.bias"].grad.mul_(factor)
+            optimizer.param_groups[m]["lr"] = 3e-3 * factor
         optimizer.step()
         with torch.no_grad():
             stack.advance(step)

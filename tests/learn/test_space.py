@@ -1,18 +1,22 @@
 """Hyperparameters: the published draws to the last bit, each knob on a stream of its own."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 import pytest
 
 from mgx.learn.algorithm import ALGORITHMS, Common
 from mgx.learn.algorithms.concat import Hyper
-from mgx.learn.space import Choice, Power, Uniform, check, draw, knob
+from mgx.learn.space import Choice, Power, Uniform, check, draw, knob, ranged
 from mgx.shared.errors import BadRequest
 
 
 def test_published_draws_of_the_domain_generalization_knobs():
-    hyper = draw(Common, 1, 0)
-    assert hyper == Common(2.7028930742148706e-05, 0.00044832883881609976, 39)
+    published = ranged(Common, lr=(5e-5, Power(10, -5, -3.5)))
+    assert asdict(draw(published, 1, 0)) == {
+        "lr": 2.7028930742148706e-05,
+        "weight_decay": 0.00044832883881609976,
+        "batch_size": 39,
+    }
     batch_sizes = [draw(Common, h, t).batch_size for h in (1, 2) for t in (0, 1, 2)]
     assert batch_sizes == [39, 8, 8, 25, 18, 37]
 
@@ -44,6 +48,16 @@ def test_every_default_and_every_draw_lies_in_its_range(name):
         setting = draw(hyper, seed, 1)
         check(setting)
         assert all(type(getattr(setting, f.name)) is type(f.default) for f in fields(hyper))
+
+
+def test_another_range_keeps_names_order_and_the_other_knobs():
+    made = ranged(Hyper, lr=(5.0, Uniform(0, 1)))
+    assert [f.name for f in fields(made)] == [f.name for f in fields(Hyper)]
+    assert made() == made(5.0, Hyper().weight_decay, Hyper().batch_size, Hyper().momentum)
+    check(made())  # a default outside its range is a value to turn the knob off
+    with pytest.raises(BadRequest, match="lr"):
+        check(made(lr=6.0))
+    assert draw(made, 1, 0).momentum == draw(Hyper, 1, 0).momentum
 
 
 def test_out_of_range_is_named():

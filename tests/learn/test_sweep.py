@@ -13,7 +13,9 @@ import pytest
 
 from mgx.learn.baseline import View
 from mgx.learn.baselines import probe, zeroshot
-from mgx.learn.sweep import Asked, algorithm_runs, model_of, scored_splits, split_of, stacks
+from mgx.learn.protocol import protocol_of
+from mgx.learn.runs import Asked, algorithm_runs, frame_of
+from mgx.learn.sweep import Scored, division_of, model_of, scored_splits, stacks
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
@@ -29,7 +31,7 @@ def learn(home: Home, *more: str) -> int:
 
 def test_three_modalities_make_three_reported_and_three_leave_one_out_sets(toy):
     data = features_of(toy.home)
-    runs = algorithm_runs("erm", data, Asked(2, 3))
+    runs = algorithm_runs("erm", frame_of(data), Asked(2, 3))
     assert len(runs) == 6 * 2 * 3
     assert {(r.train, r.test) for r in runs} == {
         (("depth", "text"), ("image",)),
@@ -46,34 +48,39 @@ def test_three_modalities_make_three_reported_and_three_leave_one_out_sets(toy):
 def test_four_modalities_make_four_and_six(home):
     Toy(home, ("image", "depth", "text", "audio")).write()
     data = features_of(home)
-    runs = algorithm_runs("erm", data, Asked(1, 1))
+    runs = algorithm_runs("erm", frame_of(data), Asked(1, 1))
     assert [len(r.test) for r in runs] == [1] * 4 + [2] * 6
     assert {len(r.train) for r in runs if len(r.test) == 2} == {2}
 
 
 def test_an_explicit_set(toy, capsys):
     data = features_of(toy.home)
-    (one,) = algorithm_runs("erm", data, Asked(1, 1, None, ("text",), "depth"))
+    (one,) = algorithm_runs("erm", frame_of(data), Asked(1, 1, None, ("text",), "depth"))
     assert (one.train, one.test) == (("text",), ("depth",))
     for train, test in ((("text",), ""), ((), "depth"), (("depth",), "depth")):
         with pytest.raises(BadRequest):
-            algorithm_runs("erm", data, Asked(1, 1, None, train, test))
+            algorithm_runs("erm", frame_of(data), Asked(1, 1, None, train, test))
     assert learn(toy.home, "--algo", "erm", "--train", "text,imgae", "--test", "depth") == 2
     assert "Did you mean 'image'" in capsys.readouterr().err
 
 
 def test_what_is_scored_is_what_selection_reads(toy):
     data = features_of(toy.home)
-    single, *_, pair = algorithm_runs("erm", data, Asked(1, 1))
-    assert scored_splits(single) == [("image", "test"), ("image", "val"), ("depth", "val"), ("text", "val")]
-    assert scored_splits(pair) == [("depth", "val"), ("text", "val")]
+    single, *_, pair = algorithm_runs("erm", frame_of(data), Asked(1, 1))
+    assert scored_splits(single) == {
+        "image/test": Scored("image", "test", True),
+        "image/val": Scored("image", "val", True),
+        "depth/val": Scored("depth", "val", False),
+        "text/val": Scored("text", "val", False),
+    }
+    assert scored_splits(pair) == {f"{m}/val": Scored(m, "left_out", True) for m in ("depth", "text")}
 
 
 def test_no_test_group_is_trained_on_in_any_modality(toy):
     data = features_of(toy.home)
     for name in ("erm", "concat"):
-        for one in algorithm_runs(name, data, Asked(1, 3)):
-            division = split_of(data, one.trial_seed)
+        for one in algorithm_runs(name, frame_of(data), Asked(1, 3)):
+            division = division_of(one, data)
             model = model_of(one, data, division)
             instance = np.zeros(len(data.matrix), int)
             for rows in data.rows.values():
@@ -85,11 +92,11 @@ def test_no_test_group_is_trained_on_in_any_modality(toy):
 
 def test_stacks_depend_on_the_sweep_alone(toy):
     data = features_of(toy.home)
-    runs = algorithm_runs("erm", data, Asked(4, 3))
-    made = stacks(runs)
+    runs = algorithm_runs("erm", frame_of(data), Asked(4, 3))
+    made = stacks(runs, frame_of(data).case)
     assert sorted(r.key for own in made for r in own) == sorted(r.key for r in runs)
     assert all(len({len(r.train) for r in own}) == 1 for own in made)
-    assert stacks(runs) == made
+    assert stacks(runs, frame_of(data).case) == made
 
 
 def test_finished_runs_are_skipped(toy, capsys):
@@ -130,7 +137,7 @@ def test_a_record_says_what_it_was_made_from(toy):
 
 def test_baselines_are_what_they_say(toy):
     data = features_of(toy.home)
-    view = View(data, split_of(data, 0), ("image", "depth"), "text")
+    view = View(data, protocol_of("standard").divide(data, 0), ("image", "depth"), "text")
     x, y = view.xy("text", "test")
     by_hand = np.array([np.argmin([np.linalg.norm(row - p) for p in data.prompts]) for row in x])
     np.testing.assert_array_equal(zeroshot.predict(view), by_hand)
@@ -141,7 +148,7 @@ def test_simple_baselines_learn_from_the_training_modalities_alone(toy):
     from mgx.learn.baselines import centroid, linear, zeroshot_centred
 
     data = features_of(toy.home)
-    view = View(data, split_of(data, 0), ("image", "depth"), "text")
+    view = View(data, protocol_of("standard").divide(data, 0), ("image", "depth"), "text")
     x, y = view.xy("text", "test")
     pooled_x, pooled_y = view.pooled("train")
     assert len(pooled_x) == 2 * len(view.split.train)
@@ -162,7 +169,7 @@ def test_centring_takes_off_a_modality_gap(toy):
     matrix = data.matrix.copy()
     matrix[data.rows["text"]] += 10 * data.prompts[2]
     matrix[data.rows["text"]] /= np.linalg.norm(matrix[data.rows["text"]], axis=1, keepdims=True)
-    view = View(replace(data, matrix=matrix), split_of(data, 0), ("image", "depth"), "text")
+    view = View(replace(data, matrix=matrix), protocol_of("standard").divide(data, 0), ("image", "depth"), "text")
     _, y = view.xy("text", "test")
     assert (zeroshot.predict(view) == 2).all()
     assert (zeroshot_centred.predict(view) == y).mean() > 0.9
@@ -232,17 +239,18 @@ def test_dry_run_trains_nothing(toy, capsys):
     assert learn(toy.home, "--algo", "erm", *SMALL, "--dry-run", "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 24
-    assert {"algorithm", "dataset", "perceptor", "seed", "steps", "hyper"} <= set(rows[0])
+    assert {"algorithm", "dataset", "perceptor", "seed", "steps", "hparams"} <= set(rows[0])
     assert not toy.home.runs.exists()
 
 
 def test_a_run_that_diverges_is_recorded_and_counted(toy, monkeypatch, capsys):
     from dataclasses import replace
 
-    from mgx.learn import sweep
+    from mgx.learn import runs
     from mgx.learn.algorithm import Common
 
-    monkeypatch.setattr(sweep.space, "draw", lambda hyper, h, t: replace(Common(), lr=1e30 if h else 1e-3))
+    monkeypatch.setattr(runs.space, "draw", lambda hyper, h, t: replace(Common(), lr=1e30 if h else 1e-3))
+    monkeypatch.setattr(runs.space, "check", lambda hyper: None)
     assert learn(toy.home, "--algo", "erm", *SMALL) == 1
     assert "12 runs diverged" in capsys.readouterr().err
     statuses = [r.status for r in read_records(toy.home).values() if r.kind == "algorithm"]
@@ -280,6 +288,40 @@ def test_killed_at_random_and_rerun_gives_the_same_records(toy, tmp_path, monkey
     killed = sum(kill_after(chance.uniform(0, 0.4), toy.home) == -signal.SIGKILL for _ in range(3))
     assert killed >= 2, "too few kills for this test to mean anything"
     assert 3 <= len(list(toy.home.runs.rglob("*.jsonl"))) < len(list(other.runs.rglob("*.jsonl")))
+    assert learn(toy.home, *args) == 0
+    assert contents(toy.home) == contents(other)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_and_rerun_gives_the_same_records(toy, tmp_path, monkeypatch):
+    """Stacks of two, saved at every checkpoint: it is killed between stacks, within them, and while it writes."""
+    from mgx.learn import sweep, train
+
+    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(train, "EVERY", 10)
+    other = find_home(tmp_path / "other")
+    other.embeddings.parent.mkdir()
+    other.embeddings.symlink_to(toy.home.embeddings)
+    args = ("--algo", "erm", "--algo", "concat", *SMALL[:4], "--steps", "60")
+    assert learn(other, *args) == 0
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from mgx.learn import sweep, train; sweep.STACK = 2; train.EVERY = 10; train.SAVE_EVERY = 0\n"
+        "from mgx.shared.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "--home", str(toy.home.root), "learn", *args]
+    chance, resumed = random.Random(2), 0
+    for _ in range(20):
+        resumed += bool(list(toy.home.runs.rglob("*.partial")))
+        victim = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        before = set(toy.home.runs.rglob("*"))
+        while victim.poll() is None and set(toy.home.runs.rglob("*")) == before:
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.1))
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+    assert resumed >= 5, "too few kills within a stack for this test to mean anything"
+    assert len(list(toy.home.runs.rglob("*.jsonl"))) < len(list(other.runs.rglob("*.jsonl")))
     assert learn(toy.home, *args) == 0
     assert contents(toy.home) == contents(other)
 

@@ -1,0 +1,1 @@
+"""One file a quirk: what the published code does otherwise than `standard`, and why that matters."""

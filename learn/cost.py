@@ -26,12 +26,22 @@ class Cost:
     core_seconds: float
 
 
+def weights(run: Run, frame: Frame) -> int:
+    """How many numbers a run's model consists of; 0 for a class of its own."""
+    hyper = protocol_of(run.protocol).algorithm(run.algorithm, frame.case).hyper(**run.hyper)
+    shape = frame.features or WIDTH, frame.classes or CLASSES, len(run.train)
+    shaping = tuple((name, getattr(hyper, name)) for name in (*dict(structural(hyper)), *padded(hyper)))
+    return _weights(run.protocol, run.algorithm, frame.case, shape, shaping)
+
+
 @cache
-def weights(
+def _weights(
     protocol: str, name: str, case: Case, shape: tuple[int, int, int], knobs: tuple[tuple[str, Any], ...]
 ) -> int:
-    """How many numbers one model consists of; nothing is drawn. `knobs`: those that change shapes."""
+    """`knobs`: those that change shapes. Nothing is drawn."""
     algorithm = protocol_of(protocol).algorithm(name, case)
+    if algorithm.trainer is not None:
+        return 0
     hyper = algorithm.hyper(**dict(knobs))
     params = algorithm.init(torch.zeros((), dtype=torch.int64, device="meta"), Shape(*shape), hyper)
     return sum(p.numel() for p in params.values())
@@ -39,13 +49,8 @@ def weights(
 
 def cost(run: Run, frame: Frame) -> Cost:
     """An estimate from the number of weights, items and steps: two products forward and four backward."""
-    algorithm = protocol_of(run.protocol).algorithm(run.algorithm, frame.case)
-    if algorithm.trainer is not None:
-        return Cost(float("nan"), float("nan"))
-    shape = frame.features or WIDTH, frame.classes or CLASSES, len(run.train)
-    hyper = algorithm.hyper(**run.hyper)
-    shaping = tuple((name, getattr(hyper, name)) for name in (*dict(structural(hyper)), *padded(hyper)))
-    count = weights(run.protocol, run.algorithm, frame.case, shape, shaping)
+    count = weights(run, frame)
+    phases = len(protocol_of(run.protocol).algorithm(run.algorithm, frame.case).phases)
     items = int(run.hyper["batch_size"]) * len(run.train)
-    flops = 6.0 * count * items * len(algorithm.phases) * run.steps
+    flops = 6.0 * count * items * phases * run.steps
     return Cost(flops / 1e9, flops / FLOPS + TRAFFIC * count * run.steps / BYTES)

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from mgx.learn import space
-from mgx.learn.algorithm import Algorithm
+from mgx.learn.algorithm import Algorithm, Shape
 from mgx.learn.baseline import BASELINES, Baseline, View
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import key_of
 from mgx.learn.measure import confusion, score
 from mgx.learn.protocol import Case, protocol_of
-from mgx.learn.runs import frame_of
+from mgx.learn.runs import Frame, frame_of
 from mgx.learn.split import Division, Side, Thinned
-from mgx.learn.train import Model, Trained, train
+from mgx.learn.train import Model, Trained, stack_size, train
 from mgx.shared.claims import Claims
 from mgx.shared.errors import BadRequest
 from mgx.shared.files import remove_drafts_of
@@ -35,7 +35,7 @@ from mgx.shared.progress import Progress, say
 from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, records_path, write_records
 from mgx.shared.records import Split as Counts
 
-STACK = 16  # models trained together: enough to hide Python's share of a step, few enough for the caches
+STACK = 32  # models trained together, at most
 PATIENCE = 1.0  # seconds between two looks at what another process is training
 
 
@@ -44,13 +44,25 @@ def algorithm_of(run: Run, case: Case) -> Algorithm:
     return protocol_of(run.protocol).algorithm(run.algorithm, case)
 
 
-def stacks(runs: Sequence[Run], case: Case) -> list[list[Run]]:
-    """Runs that train together: one algorithm, one number of training modalities, equal structural knobs."""
-    groups: dict[Any, list[Run]] = {}
+def stacks(runs: Sequence[Run], frame: Frame) -> list[list[Run]]:
+    """Runs that train together: one algorithm, one number of training modalities, equal structural knobs.
+
+    Models are padded to the widest and to the largest batch of their stack, so those of like size are neighbours.
+    """
+    groups: dict[Any, list[tuple[Any, Run]]] = {}
     for run in runs:
-        hyper = algorithm_of(run, case).hyper(**run.hyper)
-        groups.setdefault((run.algorithm, len(run.train), run.steps, space.structural(hyper)), []).append(run)
-    return [own[k : k + STACK] for own in groups.values() for k in range(0, len(own), STACK)]
+        hyper = algorithm_of(run, frame.case).hyper(**run.hyper)
+        size = *(getattr(hyper, name) for name in space.padded(hyper)), hyper.batch_size
+        same = (run.algorithm, len(run.train), run.steps, space.structural(hyper))
+        groups.setdefault(same, []).append((size, run))
+    made: list[list[Run]] = []
+    for group in groups.values():
+        own = [run for _, run in sorted(group, key=lambda both: both[0])]
+        algorithm = algorithm_of(own[-1], frame.case)  # of the widest
+        shape = Shape(frame.features, frame.classes, len(own[-1].train))
+        count = min(STACK, stack_size(algorithm, shape, algorithm.hyper(**own[-1].hyper)))
+        made += [own[k : k + count] for k in range(0, len(own), count)]
+    return made
 
 
 @dataclass(frozen=True)
@@ -205,7 +217,7 @@ class Todo:
 def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: Sequence[Run]) -> Todo:
     """Leave out what has a record; the stacks are those of the whole sweep, less their finished runs."""
     done = read_records(home, [data.dataset], [data.perceptor])
-    left = (tuple(r for r in own if r.key not in done) for own in stacks(trained, frame_of(data).case))
+    left = (tuple(r for r in own if r.key not in done) for own in stacks(trained, frame_of(data)))
     return Todo(data, tuple(r for r in asked_baselines if r.key not in done), tuple(own for own in left if own))
 
 

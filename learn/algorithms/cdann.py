@@ -70,7 +70,7 @@ def discriminate(params: Params, hyper: Hyper, seen: Tensor, batch: Batch) -> Te
     for layer in range(hyper.depth - 1):
         seen = linear(seen, params[f"disc.{layer}.weight"], params[f"disc.{layer}.bias"])
         kept = uniform(batch.key, f"dropout.{layer}", seen.shape) >= hyper.dropout
-        seen = torch.relu(torch.where(kept, seen / (1 - hyper.dropout), 0.0))
+        seen = torch.relu(seen * (kept / (1 - hyper.dropout)))
     return linear(seen, params["disc.out.weight"], params["disc.out.bias"])
 
 

@@ -18,18 +18,17 @@ c(f(x)) predicts, with nothing blurred. (The paper's own networks are convolutio
 of each channel, the style head is half a network, and phase 3 moves only the layers that normalise.)
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
 from torch.nn.functional import linear
 
-from mgx.learn.algorithm import Adam, Algorithm, Batch, Common, Params, Phase, Shape, State, Update, risks
+from mgx.learn.algorithm import Adam, Algorithm, Batch, Common, Params, Shape, risks
 from mgx.learn.keyed import uniform
 from mgx.learn.network import classify, dense, features, learner, scores
 from mgx.learn.space import Power, knob
+from mgx.learn.turns import moving
 
 EPSILON = 1e-5
 
@@ -104,17 +103,6 @@ def style_loss(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
 def adversarial_loss(params: Params, hyper: Hyper, batch: Batch) -> Tensor:
     per_item = -style_scores(params, batch).log_softmax(-1).mean(-1)
     return hyper.adversary * (per_item * batch.w).sum() / batch.w.sum()
-
-
-def moving(*players: str, loss: Callable[[Params, Hyper, Batch], Tensor]) -> Phase:
-    """The phase in which only some players descend a loss."""
-
-    def phase(params: Params, hyper: Hyper, state: State, batch: Batch) -> Update:
-        own = {name: p for name, p in params.items() if name.split(".", 1)[0] in players}
-        grads, value = grad_and_value(lambda own: loss(params | own, hyper, batch))(own)
-        return Update(grads, value, state)
-
-    return phase
 
 
 ALGORITHM = Algorithm(

@@ -508,6 +508,7 @@ def test_without_a_narrow_perceptor_there_is_no_such_layer(data):
 # What one training modality cannot tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS.names())
 def test_idle_knobs_have_no_effect_on_one_modality_and_the_others_have(data, name, monkeypatch):
     monkeypatch.setattr(ermpp, "LINEAR_STEPS", 5)

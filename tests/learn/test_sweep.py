@@ -93,10 +93,10 @@ def test_no_test_group_is_trained_on_in_any_modality(toy):
 def test_stacks_depend_on_the_sweep_alone(toy):
     data = features_of(toy.home)
     runs = algorithm_runs("erm", frame_of(data), Asked(4, 3))
-    made = stacks(runs, frame_of(data).case)
+    made = stacks(runs, frame_of(data))
     assert sorted(r.key for own in made for r in own) == sorted(r.key for r in runs)
     assert all(len({len(r.train) for r in own}) == 1 for own in made)
-    assert stacks(runs, frame_of(data).case) == made
+    assert stacks(runs, frame_of(data)) == made
 
 
 def test_finished_runs_are_skipped(toy, capsys):

@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from mgx.learn.algorithm import ALGORITHMS, Batch, Shape, risks
+from mgx.learn.algorithm import ALGORITHMS, Adam, Batch, Shape, Update, risks
 from mgx.learn.algorithms import cdann
+from mgx.learn.algorithms.erm import loss as erm_loss
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.learn.keyed import key_of
 from mgx.learn.measure import confusion, score
 from mgx.learn.network import learner, scores
 from mgx.learn.space import draw, structural
-from mgx.learn.train import Model, Stack, alike, is_checkpoint, train
+from mgx.learn.train import Model, Stack, alike, is_checkpoint, stack_size, train
+from mgx.learn.turns import Turns, moving
 from mgx.shared.progress import Quiet
 
 NAMES = ALGORITHMS.names()
@@ -153,6 +155,46 @@ def test_alike_rows_are_found_once_for_a_matrix():
     assert alike(matrix + 1).tolist() == [0, 1, 0, 1, 1, 5], "another matrix, and 0 is -0 no more"
 
 
+def test_models_of_one_stack_take_turns(data):
+    """Each model goes its own way, nothing is computed that none takes, and losses come back to whose they are."""
+
+    def impossible(*args):
+        raise AssertionError("nobody's turn")
+
+    def broken(params, hyper, state, batch):
+        return Update({}, torch.tensor(torch.nan), state)
+
+    erm = ALGORITHMS.get("erm")
+    whole = moving("featurizer", "classifier", loss=erm_loss)
+    second = Turns(lambda hyper, step: step < 100, moving("classifier", loss=erm_loss), impossible)
+    mixed = Turns(lambda hyper, step: hyper.batch_size == 9, broken, whole)
+    models = [model(data, "erm", seed) for seed in range(3)]
+    models[1] = replace(models[1], hyper=replace(models[1].hyper, batch_size=9))
+    stack = Stack(replace(erm, phases=(mixed, second)), models, data, 100)
+    before = {name: value.clone() for name, value in stack.params.items()}
+    step(stack, 1)
+    assert stack.diverged.tolist() == [-1, 0, -1]
+    moved = [{n.split(".")[0] for n, p in stack.params.items() if (p[k] != before[n][k]).any()} for k in range(3)]
+    assert moved == [{"featurizer", "classifier"}, {"classifier"}, {"featurizer", "classifier"}]
+    alone = Stack(replace(erm, phases=(whole, second)), models[2:], data, 100)
+    step(alone, 1)
+    for name, value in alone.params.items():
+        torch.testing.assert_close(stack.params[name][2], value[0], **CLOSE)
+
+
+def test_a_restart_comes_once_a_step(data):
+    """A player that moves in two phases remembers the first one in the second."""
+    phase = moving("featurizer", "classifier", loss=erm_loss)
+    rule = Adam(restart=lambda hyper, step: step == 3)
+    twice = replace(ALGORITHMS.get("erm"), phases=(phase, phase), players={"": rule})
+    stack, counts = Stack(twice, [model(data, "erm", 0)], data, 100), []
+    for number in range(6):
+        with torch.no_grad():
+            stack.advance(number)
+        counts.append(stack.optimizers[""].torch.state_dict()["state"][0]["step"].item())
+    assert counts == [2, 4, 6, 2, 4, 6]
+
+
 class PlainConcat(nn.Module):
     """The multi-modal learner as one would write it in a notebook."""
 
@@ -264,6 +306,16 @@ def test_initial_weights_are_those_of_a_torch_layer(data):
     assert {n for n in params if n.startswith("featurizer")} == {
         f"featurizer.{n}.{kind}" for n in range(4) for kind in ("weight", "bias")
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "widest", "want"),
+    [("erm", 1024, {}, 12), ("ogm", 1024, {}, 6), ("cdann", 1024, {"width": 1024}, 6), ("erm", 384, {}, 32)],
+)
+def test_stacks_are_as_large_as_their_largest_parameter_allows(name, features, widest, want):
+    algorithm = ALGORITHMS.get(name)
+    assert stack_size(algorithm, Shape(features, 20, 2, widest), algorithm.hyper()) == want
+    assert stack_size(algorithm, Shape(2**14, 20, 2), algorithm.hyper()) == 1
 
 
 def test_checkpoints_are_the_published_ones():

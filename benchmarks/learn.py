@@ -15,9 +15,9 @@ classes; a run has 5,001 steps and 18 checkpoints. Everything is measured as the
 
 They take turns, and ratios are medians over the turns. Each turn takes pairs of consecutive steps from all over the
 run, because burn-ins, warm-ups and players' turns make steps differ. The first table is at default hyperparameters.
-The second is the search that a sweep makes, 9 settings x 3 trials, with its own stacks and batch sizes: a sample of
-its runs with two training modalities and with one (leave-one-out), as many as fill a stack a core. From it comes the
-time of the published grid, 13 algorithms x 3 data sets x 3 perceptors x 2 settings x 6 test sets x 27 runs, all at
+The second is the search that a sweep makes, 9 settings x 3 trials, with its own stacks and batch sizes: two stacks a
+core of its runs with two training modalities, and of those with one (leave-one-out). From it comes the time of the
+published grid, 13 algorithms x 3 data sets x 3 perceptors x 2 settings x 6 test sets x 27 runs, all at
 the size above. A whole run is its steps and checkpoints at the measured pace, and its share of loading and of setting
 up the stack.
 
@@ -369,15 +369,14 @@ class Bench:
 
     def default_runs(self, name: str) -> list[Run]:
         """A stack of runs at the default setting, with two training modalities."""
-        runs = algorithm_runs(name, self.frame, Asked(1, math.ceil(self.models / len(MODALITIES))))
-        return [run for run in runs if len(run.train) == 2][: self.models]
+        runs = algorithm_runs(name, self.frame, Asked(1, math.ceil(STACK / len(MODALITIES))))
+        return stacks([run for run in runs if len(run.train) == 2], self.frame)[0][: self.models]
 
     def searched_stacks(self, name: str, trained: int) -> list[list[Run]]:
-        """Some stacks of a sweep with so many training modalities, as many models as fill a stack a core."""
+        """Two stacks a core of a sweep's, with so many training modalities: large models and small, by their number."""
         runs = [run for run in algorithm_runs(name, self.frame, Asked()) if len(run.train) == trained]
         own = stacks(runs, self.frame)
-        places = [n for n, runs in enumerate(own) for _ in runs]
-        count = max(self.cores, round(self.models * self.cores / len(places) * len(own)))
+        places, count = [n for n, runs in enumerate(own) for _ in runs], 2 * self.cores
         chosen = sorted({places[int((k + 0.5) / count * len(places))] for k in range(count)})
         return [own[n][: self.models] for n in chosen]
 

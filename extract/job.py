@@ -15,7 +15,7 @@ from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadEmbedding, BadItem, BadManifest, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Row, Source, Text
+from mgx.shared.item import Array, Item, Member, Row, Source, Text
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.progress import Progress
 from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, open_store, plan_store, rows_digest, store_folder
@@ -193,6 +193,10 @@ def _identity(root: Path, source: Source) -> list[str | int]:
         return [source.text]
     if isinstance(source, Row):
         return [*_identity(root, source.path), source.key, source.index]
+    if isinstance(source, Array):
+        return [*_identity(root, source.file), source.key]
+    if isinstance(source, Member):
+        return [*_identity(root, source.archive), source.name]
     try:
         size = source.stat().st_size
     except OSError:

@@ -170,7 +170,7 @@ def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> 
     asked = sum(map(len, runs.values())) + len(beside)
     say(f"{data.dataset} {data.perceptor}: {asked} runs asked for, all recorded in {home.runs}")
     if diverged := statuses.count("diverged"):
-        raise WorkFailed(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
+        say(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
     return len(statuses)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +51,13 @@ class FeatureSet:
     @property
     def setting(self) -> Literal["weak", "strong"]:
         return "weak" if self.strong is None else "strong"
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """For each row the first one with the same content, (row,): a class name stands for all items of its class."""
+        found: dict[bytes, int] = {}
+        own = [found.setdefault(sha256(row.tobytes()).digest(), n) for n, row in enumerate(self.matrix)]
+        return np.array(own, np.int64)
 
     def place(self, modality: str) -> int:
         """The number of a modality in the manifest, from which published seeds are made."""

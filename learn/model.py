@@ -33,7 +33,7 @@ class OneModel:
     """One model of an algorithm, given by its name or as a value.
 
     `hyper` holds knobs that differ from the defaults, or all of them; their ranges are a search's, and not checked.
-    The key of all its random numbers is `key_of(seed)`: f"{run.seed}/{run.key}" is the seed of a sweep's run.
+    The key of all its random numbers is `key_of(seed)`; a run of a sweep has "/".join((str(run.seed), *run.train)).
     `steps` is how long it will be trained, `items` how many training items the smallest modality has: algorithms
     may follow a schedule over either. Without `items` the epoch stays 0. `prompts` are the class prompts' vectors.
     """

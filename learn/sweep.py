@@ -47,18 +47,19 @@ def algorithm_of(run: Run, case: Case) -> Algorithm:
 def stacks(runs: Sequence[Run], frame: Frame) -> list[list[Run]]:
     """Runs that train together: one algorithm, one number of training modalities, equal structural knobs.
 
-    Models are padded to the widest and to the largest batch of their stack, so those of like size are neighbours.
+    Models are padded to the widest and to the largest batch of their stack: widths differ by less than a factor of 2,
+    and batches of like size are neighbours.
     """
-    groups: dict[Any, list[tuple[Any, Run]]] = {}
+    groups: dict[Any, list[tuple[int, Run]]] = {}
     for run in runs:
         hyper = algorithm_of(run, frame.case).hyper(**run.hyper)
-        size = *(getattr(hyper, name) for name in space.padded(hyper)), hyper.batch_size
-        same = (run.algorithm, len(run.train), run.steps, space.structural(hyper))
-        groups.setdefault(same, []).append((size, run))
+        widths = tuple(int(getattr(hyper, name)).bit_length() for name in space.padded(hyper))  # within a factor of 2
+        same = (run.algorithm, len(run.train), run.steps, space.structural(hyper), widths)
+        groups.setdefault(same, []).append((int(hyper.batch_size), run))
     made: list[list[Run]] = []
     for group in groups.values():
         own = [run for _, run in sorted(group, key=lambda both: both[0])]
-        algorithm = algorithm_of(own[-1], frame.case)  # of the widest
+        algorithm = algorithm_of(own[-1], frame.case)
         shape = Shape(frame.features, frame.classes, len(own[-1].train))
         count = min(STACK, stack_size(algorithm, shape, algorithm.hyper(**own[-1].hyper)))
         made += [own[k : k + count] for k in range(0, len(own), count)]
@@ -117,7 +118,8 @@ def model_of(run: Run, data: FeatureSet, division: Division) -> Model:
             raise BadRequest(f"{data.dataset}: {name} has no instance to {'score' if '/' in name else 'train on'}.")
     if len({int(k) for own in instances.values() for k in data.labels[own]}) < 2:
         raise BadRequest(f"{data.dataset}: all training instances of {', '.join(run.train)} are of one class.")
-    return Model(key_of(run.seed, run.key), hyper, tuple(trained.values()), scored)
+    # Not the run's own key: a run has the same random numbers in every protocol, so that differences are paired.
+    return Model(key_of(run.seed, *run.train), hyper, tuple(trained.values()), scored)
 
 
 def notes_on(run: Run, data: FeatureSet, division: Division) -> list[str]:

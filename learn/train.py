@@ -7,7 +7,6 @@ functions of its own key, and `torch.func.vmap` keeps the models apart.
 import hashlib
 import io
 import time
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -273,7 +272,6 @@ class Stack:
 
         Of rows with the same content one is evaluated: a class name stands for every item of its class.
         """
-        first = alike(self.data.matrix)
         asked: dict[bytes, list[tuple[int, str]]] = {}
         for n, model in enumerate(self.models):
             for name, rows in model.scored.items():
@@ -282,7 +280,7 @@ class Stack:
         for users in asked.values():
             rows = self.models[users[0][0]].scored[users[0][1]]
             labels = self.labels[self.instance[torch.as_tensor(rows, device=self.device)]].cpu().numpy()
-            distinct, place = np.unique(first[rows], return_inverse=True)
+            distinct, place = np.unique(self.data.first[rows], return_inverse=True)
             predicted = self.predict([n for n, _ in users], distinct).cpu().numpy()[:, place]
             for (n, name), own in zip(users, predicted, strict=True):
                 scores[n][name] = score(confusion(labels, own, self.shape.classes))
@@ -297,23 +295,10 @@ def _some(tree: Mapping[str, Tensor], models: Tensor) -> dict[str, Tensor]:
 def _instances(data: FeatureSet) -> np.ndarray:
     """The instance that each row of the matrix belongs to, (row,) int64."""
     instances = np.zeros(len(data.matrix), np.int64)
-    for rows in data.rows.values():
+    for rows in (*data.rows.values(), *(data.strong or {}).values()):
         there = np.flatnonzero(rows >= 0)
         instances[rows[there]] = there
     return instances
-
-
-_ALIKE: dict[int, np.ndarray] = {}
-
-
-def alike(matrix: np.ndarray) -> np.ndarray:
-    """For each row the first one with the same content, (row,) int64. Found once for a matrix."""
-    if id(matrix) not in _ALIKE:
-        first: dict[bytes, int] = {}
-        own = [first.setdefault(hashlib.sha256(row.tobytes()).digest(), n) for n, row in enumerate(matrix)]
-        _ALIKE[id(matrix)] = np.array(own, np.int64)
-        weakref.finalize(matrix, _ALIKE.pop, id(matrix), None)
-    return _ALIKE[id(matrix)]
 
 
 @torch.no_grad()

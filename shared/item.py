@@ -23,7 +23,23 @@ class Row:
     index: int
 
 
-Source = Path | Text | Row
+@dataclass(frozen=True)
+class Member:
+    """A file inside an archive, by its name there."""
+
+    archive: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Array:
+    """The array `key` of an HDF5 file."""
+
+    file: Path | Member
+    key: str
+
+
+Source = Path | Text | Row | Member | Array
 
 
 @dataclass(frozen=True)

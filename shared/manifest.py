@@ -53,6 +53,7 @@ class Licence(Block):
     url: str = ""
     note: str = ""
     redistribute: bool = False
+    accept: bool = False  # to be read and accepted before the first download
 
 
 class DataSet(Block):
@@ -67,20 +68,37 @@ class DataSet(Block):
 
 
 class SourceFile(Block):
-    path: str
+    """One file of a source. An archive without `unpack` is read where it lies.
+
+    `part` is what `mgx data fetch --only` calls it. Of an archive's members those that fit the glob `match`
+    (none: all) go below the folder `into`, less their first `strip` folders.
+    """
+
+    path: Inside  # below the repository or the url, and below the data set's folder
     size: int | None = Field(default=None, ge=0)  # bytes
     sha256: Digest = ""
     note: str = ""
+    part: str = ""
+    optional: bool = False
+    unpack: Literal["", "zip", "tar", "tar.gz"] = ""
+    match: str = ""
+    strip: int = Field(default=0, ge=0)
+    into: Inside | Literal[""] = ""
+    known_corrupt: bool = False  # broken at the source, checksum included: what can be read of it is taken
 
 
 class Source(Block):
-    """Where the data can be had. `package`: a file that ships inside mgx; `manual`: the note says how."""
+    """Where the data can be had; sources are tried in their order. `package`: a file that ships inside mgx;
+    `hf`: a repository of the Hugging Face hub; `http`: a `url` that ends with "/" stands before the files' paths,
+    any other is that of the only file, and `mirrors` are more of its kind; `manual`: the note says how.
+    """
 
     id: str
     kind: Literal["package", "hf", "http", "manual"]
     repo: str = ""
     revision: str = ""
     url: str = ""
+    mirrors: tuple[str, ...] = ()
     size: int | None = Field(default=None, ge=0)  # bytes of all its files
     note: str = ""
     file: tuple[SourceFile, ...] = ()

@@ -272,8 +272,8 @@ def silhouette(metres: np.ndarray) -> np.ndarray:
 
 
 def source_digest(source: Source) -> str:
-    """Names the content of a source: a text by itself, a file by its sha256."""
-    return source.text if isinstance(source, Text) else file_digest(source if isinstance(source, Path) else source.path)
+    """Names the content of a source: a text by itself, a file by its sha256, what lies inside a file by its place."""
+    return source.text if isinstance(source, Text) else file_digest(source) if isinstance(source, Path) else str(source)
 
 
 def open_it(home: Home, device: Device) -> LiteBind:

@@ -1,5 +1,7 @@
 """FeatureSet: rows are joined by id, vectors are of unit length, and what is wrong is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,10 @@ def test_two_widths_are_named(home, toy):
     toy.store(toy.plan("depth", rows, dataset="wide", features=8), rows, np.ones((120, 8), np.float32))
     with pytest.raises(BadRequest, match=r"8 features.*16|16 features.*8"):
         features_of(home, "wide")
+
+
+def test_rows_alike_are_found(home, toy):
+    matrix = np.array([[1, 2], [0, 0], [1, 2], [0, -0.0], [0, 0], [2, 1]], np.float32)
+    data = replace(features_of(home), matrix=matrix)
+    assert data.first.tolist() == [0, 1, 0, 3, 1, 5]
+    assert replace(data, matrix=matrix + 1).first.tolist() == [0, 1, 0, 1, 1, 5], "0 is -0 no more"

@@ -251,7 +251,7 @@ def test_a_run_that_diverges_is_recorded_and_counted(toy, monkeypatch, capsys):
 
     monkeypatch.setattr(runs.space, "draw", lambda hyper, h, t: replace(Common(), lr=1e30 if h else 1e-3))
     monkeypatch.setattr(runs.space, "check", lambda hyper: None)
-    assert learn(toy.home, "--algo", "erm", *SMALL) == 1
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
     assert "12 runs diverged" in capsys.readouterr().err
     statuses = [r.status for r in read_records(toy.home).values() if r.kind == "algorithm"]
     assert (statuses.count("diverged"), statuses.count("finished")) == (12, 12)

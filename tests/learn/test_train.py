@@ -16,7 +16,7 @@ from mgx.learn.keyed import key_of
 from mgx.learn.measure import confusion, score
 from mgx.learn.network import learner, scores
 from mgx.learn.space import draw, structural
-from mgx.learn.train import Model, Stack, alike, is_checkpoint, stack_size, train
+from mgx.learn.train import Model, Stack, is_checkpoint, stack_size, train
 from mgx.learn.turns import Turns, moving
 from mgx.shared.progress import Quiet
 
@@ -146,13 +146,6 @@ def test_rows_with_the_same_content_are_evaluated_once(data):
             predicted = stack.predict([n], rows)[0].numpy()
             assert own[name] == score(confusion(labels, predicted, 4))
             assert len(set(predicted)) > 1, "nothing was learned: the test would prove nothing"
-
-
-def test_alike_rows_are_found_once_for_a_matrix():
-    matrix = np.array([[1, 2], [0, 0], [1, 2], [0, -0.0], [0, 0], [2, 1]], np.float32)
-    assert alike(matrix).tolist() == [0, 1, 0, 3, 1, 5]
-    assert alike(matrix) is alike(matrix)
-    assert alike(matrix + 1).tolist() == [0, 1, 0, 1, 1, 5], "another matrix, and 0 is -0 no more"
 
 
 def test_models_of_one_stack_take_turns(data):

@@ -47,19 +47,18 @@ def algorithm_of(run: Run, case: Case) -> Algorithm:
 def stacks(runs: Sequence[Run], frame: Frame) -> list[list[Run]]:
     """Runs that train together: one algorithm, one number of training modalities, equal structural knobs.
 
-    Models are padded to the widest and to the largest batch of their stack: widths differ by less than a factor of 2,
-    and batches of like size are neighbours.
+    Models are padded to the widest and to the largest batch of their stack, so those of like size are neighbours.
     """
-    groups: dict[Any, list[tuple[int, Run]]] = {}
+    groups: dict[Any, list[tuple[Any, Run]]] = {}
     for run in runs:
         hyper = algorithm_of(run, frame.case).hyper(**run.hyper)
-        widths = tuple(int(getattr(hyper, name)).bit_length() for name in space.padded(hyper))  # within a factor of 2
-        same = (run.algorithm, len(run.train), run.steps, space.structural(hyper), widths)
-        groups.setdefault(same, []).append((int(hyper.batch_size), run))
+        size = *(getattr(hyper, name) for name in space.padded(hyper)), hyper.batch_size
+        same = (run.algorithm, len(run.train), run.steps, space.structural(hyper))
+        groups.setdefault(same, []).append((size, run))
     made: list[list[Run]] = []
     for group in groups.values():
         own = [run for _, run in sorted(group, key=lambda both: both[0])]
-        algorithm = algorithm_of(own[-1], frame.case)
+        algorithm = algorithm_of(own[-1], frame.case)  # of the widest
         shape = Shape(frame.features, frame.classes, len(own[-1].train))
         count = min(STACK, stack_size(algorithm, shape, algorithm.hyper(**own[-1].hyper)))
         made += [own[k : k + count] for k in range(0, len(own), count)]

@@ -302,7 +302,7 @@ def test_killed_twenty_times_and_rerun_gives_the_same_records(toy, tmp_path, mon
     other = find_home(tmp_path / "other")
     other.embeddings.parent.mkdir()
     other.embeddings.symlink_to(toy.home.embeddings)
-    args = ("--algo", "erm", "--algo", "concat", *SMALL[:4], "--steps", "60")
+    args = ("--algo", "erm", "--algo", "concat", *SMALL[:4], "--steps", "150")
     assert learn(other, *args) == 0
     code = (
         "import torch; torch.set_num_threads(1)\n"
@@ -310,16 +310,17 @@ def test_killed_twenty_times_and_rerun_gives_the_same_records(toy, tmp_path, mon
         "from mgx.shared.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "--home", str(toy.home.root), "learn", *args]
-    chance, resumed = random.Random(2), 0
+    chance, resumed, killed = random.Random(2), 0, 0
     for _ in range(20):
         resumed += bool(list(toy.home.runs.rglob("*.partial")))
         victim = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         before = set(toy.home.runs.rglob("*"))
         while victim.poll() is None and set(toy.home.runs.rglob("*")) == before:
             time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.1))
+        time.sleep(chance.uniform(0, 0.3))
         victim.send_signal(signal.SIGKILL)
-        victim.wait()
+        killed += victim.wait() == -signal.SIGKILL
+    assert killed == 20
     assert resumed >= 1, "too few kills within a stack for this test to mean anything"
     assert learn(toy.home, *args) == 0
     assert contents(toy.home) == contents(other)

@@ -55,7 +55,9 @@ def step(stack: Stack, steps: int) -> None:
             stack.advance(number)
 
 
-@pytest.mark.parametrize("modalities", [("image", "depth"), ("text",)], ids="+".join)
+@pytest.mark.parametrize(
+    "modalities", [("image", "depth"), pytest.param(("text",), marks=pytest.mark.slow)], ids="+".join
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_stacked_equals_alone(data, name, modalities):
     algorithm = ALGORITHMS.get(name)
@@ -116,6 +118,7 @@ def test_learns(data, name):
     assert made.checkpoints[-1].scores["text/test"].accuracy > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_shuffled_labels_end_at_chance(data, name):
     shuffled = replace(data, labels=np.random.default_rng(0).permutation(data.labels))

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from tests.server import Drop, Instead, Redirect, Served, Server, Stall, Status
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-HASTY = Patience(connect=2, stall=0.3, tries=3, pause=0.01)
+HASTY = Patience(connect=5, stall=10, tries=3, pause=0.01)
+STALL = 0.4  # seconds, where a stall is the test
 ROOT = Path(__file__).parents[2]
 
 
@@ -108,16 +110,15 @@ def test_tries_that_bring_nothing_are_bounded(server, target, fault):
     server.files["/a.bin"] = Served(CONTENT, always=fault)
     named = {Drop: errors.Truncated, Stall: errors.Stalled, Status: errors.Busy}[type(fault)]
     with pytest.raises(named, match="he same command continues"):
-        fetch(server, target)
+        download([Address(server.url + "/a.bin")], target, patience=replace(HASTY, stall=STALL))
     assert len(server.log) == HASTY.tries
     assert not beside(target)
 
 
 def test_a_second_call_goes_on_at_the_byte(server, target):
     server.files["/a.bin"] = Served(CONTENT, faults=[Drop(100_000)], always=None)
-    once = Patience(connect=2, stall=0.3, tries=1, pause=0.01)
     with pytest.raises(errors.Truncated):
-        download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=once)
+        download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=replace(HASTY, tries=1))
     assert not target.exists()
     told = Told()
     fetch(server, target, progress=told)
@@ -129,7 +130,7 @@ def test_a_second_call_goes_on_at_the_byte(server, target):
 
 def test_a_stall_is_noticed_and_goes_on(server, target):
     server.files["/a.bin"] = Served(CONTENT, faults=[Stall(120_000)])
-    fetch(server, target)
+    download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=replace(HASTY, stall=STALL))
     assert arrived(target)
     assert server.ranges("/a.bin") == ["", "bytes=120000-"]
 
@@ -172,7 +173,7 @@ def test_a_server_that_ignores_ranges_and_always_drops_is_given_up(server, targe
 def test_a_file_that_changed_between_calls_starts_anew(server, target, capsys):
     server.files["/a.bin"] = Served(b"x" * len(CONTENT), etag='"0"', faults=[Drop(100_000)])
     with pytest.raises(errors.Truncated):
-        download([Address(server.url + "/a.bin")], target, patience=Patience(tries=1))
+        download([Address(server.url + "/a.bin")], target, patience=replace(HASTY, tries=1))
     server.files["/a.bin"] = Served(CONTENT, etag='"1"')
     fetch(server, target, sha256="")
     assert arrived(target)

@@ -8,7 +8,6 @@ The client is httpx2, which huggingface_hub brings along: each read has a time l
 another host does not take the credentials with it.
 """
 
-import errno
 import hashlib
 import json
 import re
@@ -35,7 +34,7 @@ from mgx.shared.errors import (
     WrongDigest,
     WrongLength,
 )
-from mgx.shared.files import sync, write_whole
+from mgx.shared.files import room_for, sync, write_whole
 from mgx.shared.progress import Progress, Quiet, amount, say
 
 if TYPE_CHECKING:
@@ -294,7 +293,8 @@ class Part:
         headers = response.headers
         tag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
         notes = {"url": str(address), "etag": tag, "modified": modified, "size": total}
-        with _on_disk(self.target):
+        with room_for(self.target):
+            self.target.parent.mkdir(parents=True, exist_ok=True)
             if notes != self.notes:
                 write_whole(self.told, json.dumps(notes))
                 self.notes = notes
@@ -331,7 +331,7 @@ class Part:
             self.discard()
             self.older = older
             raise WrongDigest(f"{name}: sha256 {found} came from {address}, expected {sha256}.")
-        with _on_disk(self.target):
+        with room_for(self.target):
             if not self.path.is_file():  # a file of no bytes
                 self.path.touch()
             sync(self.path)
@@ -355,18 +355,6 @@ class _Meter:
         elif total is not None or length:
             self._progress.start(self._name, total or 0, length, "bytes")
             self._shown = length
-
-
-@contextmanager
-def _on_disk(target: Path) -> Iterator[None]:
-    """A full disk or quota as DiskFull."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFull(f"{target}: no room on the disk for it ({error.strerror}).") from error
-        raise
 
 
 def _read_notes(path: Path) -> dict[str, Any]:

@@ -60,21 +60,37 @@ def hub_file(repo: str, revision: str, path: str, kind: Kind, patience: Patience
 
 
 def _commits(repo: str, kind: Kind) -> list[str]:
-    from huggingface_hub import HfApi
+    from huggingface_hub import constants, get_session, hf_raise_for_status
 
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    return [commit.commit_id for commit in api.list_repo_commits(repo, repo_type=kind)]
+    url = f"{_endpoint() or constants.ENDPOINT}/api/{kind}s/{repo}/commits/{constants.DEFAULT_REVISION}"
+    commits: list[str] = []
+    while url:
+        response = get_session().get(url, headers=_token())
+        hf_raise_for_status(response)
+        commits += [row["id"] for row in response.json()]
+        url = response.links.get("next", {}).get("url", "")
+    return commits
 
 
 def _metadata(repo: str, revision: str, path: str, kind: Kind) -> HubFile:
-    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    endpoint = (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
-    url = hf_hub_url(repo, path, repo_type=kind, revision=revision or None, endpoint=endpoint)
-    found = get_hf_file_metadata(url, endpoint=endpoint, library_name="mgx")
+    url = hf_hub_url(repo, path, repo_type=kind, revision=revision or None, endpoint=_endpoint())
+    found = get_hf_file_metadata(url, endpoint=_endpoint(), library_name="mgx")
+    if found.commit_hash is None:
+        raise Refused(f"{url}: it does not answer as the hub does. Is HF_ENDPOINT right?")
     tag = found.etag or ""  # of large files their sha256
-    headers = {"Authorization": f"Bearer {token}"} if (token := get_token()) else {}
-    return HubFile(Address(url, headers), found.size, tag if DIGEST.fullmatch(tag) else "")
+    return HubFile(Address(url, _token()), found.size, tag if DIGEST.fullmatch(tag) else "")
+
+
+def _endpoint() -> str | None:
+    return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
+
+
+def _token() -> dict[str, str]:
+    from huggingface_hub import get_token
+
+    return {"Authorization": f"Bearer {token}"} if (token := get_token()) else {}
 
 
 def _ask(what: str, revision: str, patience: Patience, question: Callable[[], T]) -> T:

@@ -230,13 +230,17 @@ def _copy(content: IO[bytes], stream: IO[bytes], size: int) -> None:
 
 
 def placed(name: str, file: SourceFile) -> str:
-    """Where a member goes, as a path below the data set's folder; "" if it is not wanted, or hidden."""
+    """Where a member goes, as a path below the data set's folder; "" if it is not wanted, or hidden.
+
+    `strip` takes folders away, never the name itself.
+    """
     plain = name.removeprefix("./")
     if file.match and not fnmatch.fnmatchcase(plain, file.match):
         return ""
-    parts = [part for part in plain.split("/") if part not in ("", ".")][file.strip :]
+    *folders, own = [part for part in plain.split("/") if part not in ("", ".")] or [""]
+    parts = [*folders[file.strip :], own]
     hidden = any(part.startswith(".") and part != ".." for part in parts)
-    return "" if hidden or not parts else "/".join([*filter(None, [file.into]), *parts])
+    return "" if hidden or not own else "/".join([*filter(None, [file.into]), *parts])
 
 
 @contextmanager

@@ -228,7 +228,7 @@ def _source_lines(manifest: Manifest) -> Iterator[str]:
             sha256 = f"sha256 {file.sha256}" if file.sha256 else ""
             optional = "optional" if file.optional else ""
             corrupt = "broken at the source" if file.known_corrupt else ""
-            what = (file.path, part, _bytes(file.size), sha256, optional, _unpacking(file), corrupt, file.note)
+            what = (file.path, _bytes(file.size), sha256, part, optional, _unpacking(file), corrupt, file.note)
             yield "  " + "  ".join(filter(None, what))
 
 

@@ -46,7 +46,7 @@ from mgx.shared.errors import (
     WrongLength,
 )
 from mgx.shared.files import file_digest
-from mgx.shared.hub import full_revision, hub_file
+from mgx.shared.hub import HubFile, full_revision, hub_file
 from mgx.shared.manifest import Source, SourceFile
 from mgx.shared.progress import Progress, Quiet, amount, say
 from mgx.shared.registry import unknown
@@ -136,12 +136,17 @@ def _sources(parcel: Parcel, request: Request) -> list[Source]:
     for name in request.only:
         if name not in parts and name not in (file.path for source in sources for file in source.file):
             raise unknown(f"part of {parcel.name}", name, parts)
+    by_hand = ("manual", "package")
+    serving = [s for s in sources if _files(s, request) or (s.kind in by_hand and not request.only)]
+    if not serving:
+        raise BadRequest(f"{parcel.name}: all files are optional. Name those to fetch with --only: {', '.join(parts)}")
     # A source that lacks one of the parts cannot serve the request alone; it still helps with the others.
-    return sorted((s for s in sources if _files(s, request) or not request.only), key=lambda s: _lacks(s, request))
+    return sorted(serving, key=lambda source: not set(request.only) <= _names(source.file))
 
 
-def _lacks(source: Source, request: Request) -> bool:
-    return not set(request.only) <= {name for file in source.file for name in (part_of(file), file.path)}
+def _names(files: Iterable[SourceFile]) -> set[str]:
+    """What `--only` may call these files."""
+    return {name for file in files for name in (part_of(file), file.path)}
 
 
 def _files(source: Source, request: Request) -> list[SourceFile]:
@@ -190,8 +195,8 @@ def _try_each(
         failed = _fetch_source(parcel, source, wanted, request, progress)
         after = [file_state(parcel.root, source, file) for file, _ in wanted]
         brought += [state for state in after if state.part not in failed]
-        got |= {state.part for state in after} - set(failed)
-        if not failed:
+        got |= {name for state in after if state.part not in failed for name in (state.part, state.path)}
+        if not failed and set(request.only) <= got:
             return brought
     errors = list(failed.values())
     if all(error is errors[0] for error in errors) and isinstance(errors[0], NotFetched | NotThere):
@@ -220,7 +225,6 @@ def _fetch_source(
     failed: dict[str, MgxError] = {}
     for n, (file, state) in enumerate(open_files):
         try:
-            source = _pinned(parcel, source, request)
             _bring(parcel, source, file, state, request, progress)
         except DiskFull:
             raise
@@ -316,20 +320,30 @@ def _expect(parcel: Parcel, source: Source, file: SourceFile, request: Request) 
     if source.kind == "http":
         urls = (url + quote(file.path) if url.endswith("/") else url for url in (source.url, *source.mirrors))
         return _Expected(tuple(map(Address, urls)), file.size, file.sha256)
-    found = hub_file(source.repo, source.revision, file.path, parcel.kind, request.patience)
+    found: list[HubFile] = []
+    failed: list[NotFetched] = []
+    copies = source.mirrors if file.sha256 else ()  # only the checksum tells that a copy is one
+    for repo, revision in ((source.repo, source.revision), *((copy, "") for copy in copies)):
+        patience = replace(request.patience, tries=1) if found else request.patience
+        try:
+            found.append(_at_hub(repo, revision, parcel, file, patience))
+        except NotFetched as error:
+            failed.append(error)
+    if not found:
+        raise failed[0]
+    addresses = tuple(one.address for one in found)
+    return _Expected(addresses, file.size or found[0].size, file.sha256 or found[0].sha256)
+
+
+def _at_hub(repo: str, revision: str, parcel: Parcel, file: SourceFile, patience: Patience) -> HubFile:
+    """What the hub holds, if it is the file that is wanted."""
+    full = full_revision(repo, revision, parcel.kind, patience)
+    found = hub_file(repo, full, file.path, parcel.kind, patience)
     if file.sha256 and found.sha256 and found.sha256 != file.sha256:
-        raise WrongDigest(f"{file.path}: {source.repo} has sha256 {found.sha256}, expected {file.sha256}.")
+        raise WrongDigest(f"{file.path}: {repo} has sha256 {found.sha256}, expected {file.sha256}.")
     if None not in (file.size, found.size) and file.size != found.size:
-        raise WrongLength(f"{file.path}: {source.repo} has {found.size:,} bytes, expected {file.size:,}.")
-    return _Expected((found.address,), file.size or found.size, file.sha256 or found.sha256)
-
-
-def _pinned(parcel: Parcel, source: Source, request: Request) -> Source:
-    """A source of the hub with the full name of its commit; any other as it is."""
-    if source.kind != "hf":
-        return source
-    full = full_revision(source.repo, source.revision, parcel.kind, request.patience)
-    return source.model_copy(update={"revision": full})
+        raise WrongLength(f"{file.path}: {repo} has {found.size:,} bytes, expected {file.size:,}.")
+    return found
 
 
 def _plan(parcel: Parcel, source: Source, states: Sequence[FileState], request: Request, ask: bool) -> Plan:
@@ -365,7 +379,6 @@ def _sized(
     """States with the sizes that the hub tells, as far as it can be asked."""
     told = list(states)
     try:
-        source = _pinned(parcel, source, request)
         for n, state in enumerate(told):
             if state.size is None and not state.done:
                 told[n] = replace(state, size=_expect(parcel, source, files[state.path], request).size)

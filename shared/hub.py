@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeVar
 
 from mgx.shared.download import Address, Patience
@@ -44,7 +45,7 @@ def full_revision(repo: str, revision: str, kind: Kind, patience: Patience | Non
     """A revision as the hub takes it: beginnings of a commit's name are completed, anything else stays."""
     if not SHORT.fullmatch(revision):
         return revision
-    commits = _ask(repo, revision, patience or Patience(), lambda: _commits(repo, kind))
+    commits = _ask(repo, revision, patience or Patience(), lambda: _commits(_endpoint(), repo, kind))
     found = [commit for commit in commits if commit.startswith(revision)]
     if len(found) != 1:
         raise NoRevision(f"{repo}: {len(found)} of its {len(commits)} commits begin with {revision}, expected one.")
@@ -59,17 +60,18 @@ def hub_file(repo: str, revision: str, path: str, kind: Kind, patience: Patience
     return _ask(f"{repo}/{path}", revision, patience or Patience(), lambda: _metadata(repo, revision, path, kind))
 
 
-def _commits(repo: str, kind: Kind) -> list[str]:
+@cache  # a source with many files asks once
+def _commits(endpoint: str | None, repo: str, kind: Kind) -> tuple[str, ...]:
     from huggingface_hub import constants, get_session, hf_raise_for_status
 
-    url = f"{_endpoint() or constants.ENDPOINT}/api/{kind}s/{repo}/commits/{constants.DEFAULT_REVISION}"
+    url = f"{endpoint or constants.ENDPOINT}/api/{kind}s/{repo}/commits/{constants.DEFAULT_REVISION}"
     commits: list[str] = []
     while url:
         response = get_session().get(url, headers=_token())
         hf_raise_for_status(response)
         commits += [row["id"] for row in response.json()]
         url = response.links.get("next", {}).get("url", "")
-    return commits
+    return tuple(commits)
 
 
 def _metadata(repo: str, revision: str, path: str, kind: Kind) -> HubFile:

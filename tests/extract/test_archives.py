@@ -80,7 +80,8 @@ def test_only_what_is_wanted_and_where_it_is_wanted(tmp_path: Path, form: str) -
 @pytest.mark.parametrize(
     ("name", "settings", "place"),
     [("a/b/c.mp4", {}, "a/b/c.mp4"), ("./a/b", {}, "a/b"), ("a/b", {"strip": 1, "into": "x/y"}, "x/y/b"),
-     ("a", {"strip": 1}, ""), ("a/.hidden", {}, ""), ("__MACOSX/._a", {}, ""), ("a.txt", {"match": "*.mp4"}, ""),
+     ("a", {"strip": 1}, "a"), ("./", {}, ""),
+     ("a/.hidden", {}, ""), ("__MACOSX/._a", {}, ""), ("a.txt", {"match": "*.mp4"}, ""),
      ("n/train/s/f.h5", {"match": "*/train/*/*.h5", "strip": 1}, "train/s/f.h5")],
 )  # fmt: skip
 def test_places(name: str, settings: dict[str, object], place: str) -> None:

@@ -17,10 +17,12 @@ from filelock import FileLock
 
 from mgx.extract import fetch as fetching
 from mgx.extract import fetch_cli
+from mgx.extract.archives import placed
 from mgx.extract.sources import FOLDER, Listing
 from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.home import Home
+from mgx.shared.manifest import find_manifest
 from tests.server import Drop, Instead, Served, Server, Stall, Status
 
 CLIPS = {f"deep/down/clip{n}.mp4": random.Random(n).randbytes(30_000) for n in range(6)}
@@ -167,7 +169,7 @@ def test_what_the_disk_cannot_hold_is_not_begun(world: World, monkeypatch: pytes
     assert world.fetch() == 1
     assert "100.0 kB are free" in world.err and "are needed" in world.err
     assert world.asked() == 0
-    assert world.fetch("--dry-run") == 1
+    assert world.fetch("--dry-run") == 0 and "Free some room first" in world.err
 
 
 def test_only_parts(world: World) -> None:
@@ -253,6 +255,26 @@ def test_a_hub_that_holds_another_file_is_found_before_the_download(world: World
     assert world.fetch() == 1
     assert "some/clips has sha256" in world.err
     assert not world.server.ranges("/datasets/some/clips/resolve/main/clips.tar.gz")
+
+
+def test_copies_of_a_repository_help(world: World) -> None:
+    world.server.hub("some/copy", {"clips.tar.gz": ARCHIVE})
+    world.server.hub("some/other", {"clips.tar.gz": b"another"})
+    mirrors = ["some/other", "some/copy"]
+    world.describe(source_block("hub", "hf", CLIPS_FILE, repo="some/gone", revision="a" * 7, mirrors=mirrors))
+    assert world.fetch() == 0
+    assert len(world.there()) == 6
+
+
+def test_parts_of_several_sources_are_brought_together(world: World) -> None:
+    url = f"{world.server.url}/d/"
+    extra = file_block("more.bin", b"more", optional=True)
+    world.server.files["/d/more.bin"] = Served(b"more")
+    world.describe(source_block("a", "http", TABLE_FILE, url=url), source_block("b", "http", extra, url=url))
+    assert world.fetch("--only", "list", "--only", "more.bin") == 0
+    assert sorted(world.there()) == ["items.csv", "more.bin"]
+    world.describe(source_block("b", "http", extra, url=url))
+    assert world.fetch() == 2 and "all files are optional. Name those to fetch with --only: more.bin" in world.err
 
 
 def test_a_hub_that_is_down_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,3 +491,53 @@ def test_a_stalled_server_is_left(world: World, monkeypatch: pytest.MonkeyPatch)
     world.server.files["/d/clips.tar.gz"].always = Stall(0)
     assert world.fetch() == 1
     assert "went silent" in world.err
+
+
+# ---- the data sets that ship
+
+
+VGG = "scratch/shared/beegfs/hchen/train_data/VGGSound_final/video/a_000001.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "path", "member", "place"),
+    [
+        ("msrvtt", "oxford", "MSRVTT.zip", "MSRVTT/videos/all/video1.mp4", "MSRVTT/videos/all/video1.mp4"),
+        ("msrvtt", "oxford", "MSRVTT.zip", "MSRVTT/annotation/MSR_VTT.json", "MSRVTT/annotation/MSR_VTT.json"),
+        ("msrvtt", "oxford", "MSRVTT.zip", "MSRVTT/high-quality/structured-symlinks/x.txt", ""),
+        ("msrvtt", "hf", "data/MSR-VTT.ZIP", "train_val_annotation/x.json", "train_val_annotation/x.json"),
+        ("msrvtt", "hf", "data/test_videos.zip", "TestVideo/video7010.mp4", "test_videos/video7010.mp4"),
+        ("msrvtt", "annotation", "train_val_annotation.zip", "category.txt", "train_val_annotation/category.txt"),
+        ("nyudv2", "mit", "nyudepthv2.tar.gz", "nyudepthv2/train/cafe_0001a/00001.h5", "train/cafe_0001a/00001.h5"),
+        ("nyudv2", "mit", "nyudepthv2.tar.gz", "nyudepthv2/val/official/00001.h5", ""),
+        ("vggsound", "hf", "vggsound_00.tar.gz", VGG, "video/a_000001.mp4"),
+        ("vggsound_s", "hf", "vggsound_19.tar.gz", VGG, "video/a_000001.mp4"),
+    ],
+)  # fmt: skip
+def test_members_go_where_readers_look(home: Home, name: str, source: str, path: str, member: str, place: str) -> None:
+    (found,) = (s for s in find_manifest(name, home).source if s.id == source)
+    (file,) = (f for f in found.file if f.path == path)
+    assert placed(member, file) == place
+
+
+@pytest.mark.parametrize("name", ["vggsound", "vggsound_s"])
+def test_each_archive_of_vggsound_is_a_part(home: Home, name: str) -> None:
+    (source,) = find_manifest(name, home).source
+    assert [file.part for file in source.file] == ["list", *(f"archive-{n:02d}" for n in range(20))]
+    assert [file.part for file in source.file if file.known_corrupt] == ["archive-08"]
+    assert all(file.sha256 for file in source.file[1:])
+    assert sum(file.size is None for file in source.file[1:]) == 3
+
+
+def test_what_is_read_in_place_is_not_unpacked(home: Home) -> None:
+    hub = find_manifest("nyudv2", home).source[0]
+    assert [file.path for file in hub.file if not file.optional] == [f"data/train-{n:06d}.tar" for n in range(12)]
+    assert not any(file.unpack for file in hub.file)
+
+
+@pytest.mark.parametrize("name", ["msrvtt", "nyudv2", "vggsound", "vggsound_s"])
+def test_paths_of_a_source_are_distinct_and_nothing_is_left_to_the_user(home: Home, name: str) -> None:
+    for source in find_manifest(name, home).source:
+        assert len({file.path for file in source.file}) == len(source.file) > 0
+        assert "does not unpack" not in source.note
+        assert all(file.part for file in source.file)

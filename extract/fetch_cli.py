@@ -12,7 +12,6 @@ from mgx.extract.fetch import Plan, Request, fetch, plan
 from mgx.extract.licence import licence_text, require_licence
 from mgx.extract.sources import FileState, Parcel, parcel_of
 from mgx.shared.download import Patience
-from mgx.shared.errors import DiskFull
 from mgx.shared.home import Home
 from mgx.shared.manifest import Licence, find_manifest
 from mgx.shared.progress import amount, progress, say
@@ -42,7 +41,9 @@ def fetch_command(home: Home, /, name: str, **options: Any) -> None:
 
     Stopped and started again, it continues at the byte. Exit code 1: something did not arrive.
     """
-    fetch_parcel(parcel_of(find_manifest(name, home)), home, **options)
+    found = fetch_parcel(parcel_of(find_manifest(name, home)), home, **options)
+    if options["as_json"]:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def fetch_parcel(
@@ -55,23 +56,30 @@ def fetch_parcel(
     keep_archives: bool,
     verify: bool,
     as_json: bool,
-) -> None:
-    """What a `fetch` command does with its options."""
+) -> dict[str, Any]:
+    """What a `fetch` command does with its options. Returns the plan or the outcome, and prints it unless `as_json`."""
     request = Request(tuple(only), source, keep_archives, verify, PATIENCE)
+    about = {"name": parcel.name, "root": str(parcel.root)}
     if dry_run:
-        _print_plan(parcel, plan(parcel, request), as_json)
-        return
-    require_licence(parcel, home, accept_licence, _ask if sys.stdin.isatty() else None)
-    if not parcel.licence.accept and parcel.licence != Licence():
-        say(f"{parcel.name}: licence {licence_text(parcel)}")
+        found = plan(parcel, request)
+        if not as_json:
+            _print_plan(parcel, found)
+        return about | asdict(found) | {"fits": found.fits}
+    settle_licence(parcel, home, accept_licence)
     with progress() as bars:
         states = fetch(parcel, request, bars)
-    if as_json:
-        _print_json({"name": parcel.name, "root": str(parcel.root), "files": [asdict(state) for state in states]})
-        return
-    for line in state_lines(states):
-        click.echo(line)
+    if not as_json:
+        for line in state_lines(states):
+            click.echo(line)
     say(f"{parcel.name}: everything is there, in {parcel.root}.")
+    return about | {"files": [asdict(state) for state in states]}
+
+
+def settle_licence(parcel: Parcel, home: Home, accepted: bool) -> None:
+    """Show the licence; where it has to be accepted, ask the person, if there is one."""
+    require_licence(parcel, home, accepted, _ask if sys.stdin.isatty() else None)
+    if not parcel.licence.accept and parcel.licence != Licence():
+        say(f"{parcel.name}: licence {licence_text(parcel)}")
 
 
 def _ask(text: str) -> bool:
@@ -79,20 +87,17 @@ def _ask(text: str) -> bool:
     return click.confirm("Do you accept it?", err=True)
 
 
-def _print_plan(parcel: Parcel, found: Plan, as_json: bool) -> None:
-    if as_json:
-        _print_json({"name": parcel.name, "root": str(parcel.root)} | asdict(found) | {"fits": found.fits})
-    else:
-        for line in state_lines(found.files):
-            click.echo(line)
-        more = f", and {found.unknown} files of unknown size" if found.unknown else ""
-        click.echo(f"source          {found.source}")
-        click.echo(f"to get          {amount(found.to_get)} ({found.to_get:,} bytes){more}")
-        click.echo(f"there           {amount(found.there)} ({found.there:,} bytes)")
-        click.echo(f"room it takes   {amount(found.needed)}, unpacked")
-        click.echo(f"room there is   {amount(found.free)} in {parcel.root}")
+def _print_plan(parcel: Parcel, found: Plan) -> None:
+    for line in state_lines(found.files):
+        click.echo(line)
+    more = f", and {found.unknown} files of unknown size" if found.unknown else ""
+    click.echo(f"source          {found.source}")
+    click.echo(f"to get          {amount(found.to_get)} ({found.to_get:,} bytes){more}")
+    click.echo(f"there           {amount(found.there)} ({found.there:,} bytes)")
+    click.echo(f"room it takes   {amount(found.needed)}, unpacked")
+    click.echo(f"room there is   {amount(found.free)} in {parcel.root}")
     if not found.fits:
-        raise DiskFull(f"{parcel.root}: {amount(found.free)} are free, {amount(found.needed)} are needed.")
+        say(f"{parcel.root}: {amount(found.free)} are free, {amount(found.needed)} are needed. Free some room first.")
 
 
 def state_lines(states: Sequence[FileState]) -> Iterator[str]:
@@ -109,7 +114,3 @@ def _cells(state: FileState) -> tuple[str, ...]:
     of = f"{amount(state.bytes)} of " if state.state in ("partial", "wrong size") else ""
     detail = state.detail or ("optional" if state.optional and not state.done else "")
     return state.state, part, state.path, of + size, detail
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -61,7 +61,9 @@ Fault = Drop | Stall | Status | Redirect | Instead
 
 @dataclass
 class Served:
-    """A file. Without `ranges` the whole is sent whatever was asked; without `sized` its length is not told."""
+    """A file. Without `ranges` the whole is sent whatever was asked, without `honest` the rest of whatever file is
+    there now; without `sized` its length is not told.
+    """
 
     content: bytes
     etag: str = '"1"'
@@ -69,6 +71,7 @@ class Served:
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     ranges: bool = True
+    honest: bool = True
     sized: bool = True
     token: str = ""  # needed to have it
     type: str = "application/octet-stream"
@@ -195,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _start(self, served: Served) -> int:
         """The byte to begin at: a Range counts if it is understood and If-Range names this very file."""
         span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        same = self.headers.get("If-Range", served.etag) in (served.etag, served.modified)
+        same = not served.honest or self.headers.get("If-Range", served.etag) in (served.etag, served.modified)
         return int(span[1]) if span and same and served.ranges else 0
 
     def _answer_as_hub(self, path: str) -> None:

@@ -181,6 +181,18 @@ def test_a_file_that_changed_between_calls_starts_anew(server, target, capsys):
     assert "changed, or cannot continue at byte 100,000. Starting anew." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("change", [{"etag": '"0"'}, {"content": b"x" * 300_001}])
+def test_a_rest_of_another_file_is_not_taken(server, target, capsys, change):
+    server.files["/a.bin"] = Served(**{"content": b"x" * len(CONTENT), "faults": [Drop(100_000)]} | change)
+    with pytest.raises(errors.Truncated):
+        download([Address(server.url + "/a.bin")], target, patience=replace(HASTY, tries=1))
+    server.files["/a.bin"] = Served(CONTENT, honest=False)
+    fetch(server, target, sha256="")
+    assert arrived(target)
+    assert server.ranges("/a.bin") == ["", "bytes=100000-", ""]
+    assert "serves another file than before. Starting anew." in capsys.readouterr().err
+
+
 def test_a_change_that_the_server_hides_is_found_by_the_digest(server, target, capsys):
     target.parent.mkdir()
     part = target.with_name("a.bin.part")

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from mgx.extract.fetch_cli import fetch_command, state_lines
+from mgx.extract.sources import FileState, parcel_of, source_states
 from mgx.shared.errors import BadManifest, BadRequest, MgxError, WorkFailed
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
-from mgx.shared.manifest import Manifest, find_manifest, known_names
+from mgx.shared.manifest import Manifest, SourceFile, find_manifest, known_names
 from mgx.shared.progress import progress, say
 
 LIST_EXAMPLE = """
@@ -44,7 +46,10 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 @click.group()
 def data() -> None:
-    """List, describe, check and describe anew data sets."""
+    """List, describe, fetch, check and describe anew data sets."""
+
+
+data.add_command(fetch_command)
 
 
 @data.command("list", epilog=LIST_EXAMPLE)
@@ -83,30 +88,38 @@ def info(home: Home, name: str, as_json: bool) -> None:
 @data.command(epilog=CHECK_EXAMPLE)
 @click.argument("name", metavar="NAME|PATH")
 @click.option("--media", is_flag=True, help="Also open every file and list those that cannot be used.")
+@click.option("--verify", is_flag=True, help="Also read downloaded files again and compare their sha256.")
 @as_json_option
 @click.pass_obj
-def check(home: Home, name: str, media: bool, as_json: bool) -> None:
-    """Compare a data set on disk with its manifest: counts, labels, missing and unexpected files.
+def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> None:
+    """Compare a data set on disk with its manifest: downloads, counts, labels, missing and unexpected files.
 
-    Exit code 0: in order. 1: files that the table names are missing, or some media cannot be used.
+    Exit code 0: in order. 1: files are missing or damaged, or some media cannot be used.
     2: the description does not fit the data.
     """
     from mgx.extract.dataset import find_items, some
     from mgx.extract.survey import count, unusable
 
     manifest = find_manifest(name, home)
-    found = find_items(manifest, home)
+    sources = source_states(parcel_of(manifest), verify)
+    try:
+        found = find_items(manifest, home)
+    except MgxError:
+        _print_sources(sources, as_json, {"dataset": manifest.name, "root": str(manifest.root)})
+        raise
     result = count(manifest, found)
     if media:
         with progress() as bars:
             decoded, broken = unusable(manifest, found.items, bars)
         result = replace(result, decoded=decoded, unusable=broken)
     if as_json:
-        _print_json(asdict(result))
+        _print_json(asdict(result) | {"sources": [asdict(state) for state in sources]})
     else:
         _print_survey(asdict(result))
+        _print_sources(sources)
     lost = [path for paths in found.lost.values() for path in paths]
     problems = [f"{manifest.name}: {len(lost)} files that the table names are missing: {some(lost)}."] if lost else []
+    problems += [f"{s.path}: {s.state}, {s.detail}." for s in sources if s.state in ("wrong size", "corrupt")]
     if result.unusable:
         problems.append(f"{manifest.name}: {len(result.unusable)} files or texts cannot be used.")
     if result.differences:
@@ -207,11 +220,25 @@ def _facts(manifest: Manifest) -> dict[str, str]:
 def _source_lines(manifest: Manifest) -> Iterator[str]:
     """Every source and file in full, to be copied: a table would cut them."""
     for source in manifest.source:
-        origin = filter(None, (source.kind, source.repo, source.revision, source.url, _bytes(source.size)))
+        where = (source.repo, source.revision, source.url, *source.mirrors)
+        origin = filter(None, (source.kind, *where, _bytes(source.size)))
         yield f"source {source.id}: {' '.join(origin)}"
         for file in source.file:
+            part = f"part {file.part}" if file.part else ""
             sha256 = f"sha256 {file.sha256}" if file.sha256 else ""
-            yield "  " + "  ".join(filter(None, (file.path, _bytes(file.size), sha256, file.note)))
+            optional = "optional" if file.optional else ""
+            corrupt = "broken at the source" if file.known_corrupt else ""
+            what = (file.path, _bytes(file.size), sha256, part, optional, _unpacking(file), corrupt, file.note)
+            yield "  " + "  ".join(filter(None, what))
+
+
+def _unpacking(file: SourceFile) -> str:
+    """Where the members of an archive go."""
+    if not file.unpack:
+        return ""
+    return f"its {file.match or 'files'} go to {file.into or '.'}/" + (
+        f" less {file.strip} folders" if file.strip else ""
+    )
 
 
 def _bytes(size: int | None) -> str:
@@ -258,6 +285,16 @@ def _print_survey(result: dict[str, Any]) -> None:
     for kind, lines in listings.items():
         for line in lines:
             click.echo(f"{kind}: {escape(line)}")
+
+
+def _print_sources(states: Sequence[FileState], as_json: bool = False, about: dict[str, str] | None = None) -> None:
+    """The files of the sources of which anything is there."""
+    if as_json:
+        _print_json((about or {}) | {"sources": [asdict(state) for state in states]})
+        return
+    used = {state.source for state in states if state.state != "missing"}
+    for line in state_lines([state for state in states if state.source in used]):
+        click.echo(f"download: {line}")
 
 
 def _lost_lines(modalities: dict[str, Any]) -> Iterator[str]:

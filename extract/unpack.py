@@ -2,16 +2,15 @@
 
 import os
 import shutil
-import stat
-import zipfile
 from importlib.resources import as_file
 from pathlib import Path
 
 from filelock import FileLock
 
+from mgx.extract.archives import BrokenOff, unpack_members
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.files import file_digest, write_whole
-from mgx.shared.manifest import SHIPPED, inside
+from mgx.shared.manifest import SHIPPED, SourceFile
 
 STAMP = ".unpacked"  # holds the archive's sha256, in the unpacked folder
 MOST_BYTES = 2 * 2**30
@@ -63,30 +62,12 @@ def _settled(target: Path, sha256: str) -> bool:
 def _extract(archive: Path, folder: Path) -> None:
     folder.mkdir()
     try:
-        with zipfile.ZipFile(archive) as opened:
-            members = opened.infolist()
-            _refuse_unsafe(archive, members)
-            for member in members:
-                opened.extract(member, folder)  # checks each member's CRC and stops at its declared size
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise Damaged(f"{archive} cannot be unpacked: {error}. Install mgx again.") from error
-
-
-def _refuse_unsafe(archive: Path, members: list[zipfile.ZipInfo]) -> None:
-    """An archive may hold plain files and folders below its own folder, each once, of a bounded total size."""
-    for member in members:
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise Damaged(f"{archive}: {member.filename!r} is a link or device. Nothing was unpacked.")
-        try:
-            inside(member.filename)
-        except ValueError as error:
-            raise Damaged(f"{archive}: {error}. Nothing was unpacked.") from error
-    if len({member.filename for member in members}) < len(members):
-        raise Damaged(f"{archive}: a file is named twice. Nothing was unpacked.")
-    size = sum(member.file_size for member in members)
-    if size > MOST_BYTES or len(members) > MOST_FILES:
-        raise Damaged(f"{archive}: {len(members)} files of {size} bytes are more than expected. Nothing was unpacked.")
+        whole = SourceFile(path=archive.name, unpack="zip")
+        unpack_members(archive, whole, folder, most_bytes=MOST_BYTES, most_files=MOST_FILES)
+    except BrokenOff as error:
+        raise Damaged(f"{error} Install mgx again.") from error
+    except Damaged as error:
+        raise Damaged(f"{error} Nothing was unpacked.") from error
 
 
 def _exchange(draft: Path, target: Path) -> None:

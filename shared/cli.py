@@ -20,7 +20,8 @@ COMMANDS = {
     "learn": ("mgx.learn.cli:learn", "Train learners on the embeddings (often)."),
     "select": ("mgx.select.cli:select", "Choose models by TM, LOO or Oracle and print the tables."),
     "demo": ("mgx.shared.demo:demo", "Run the whole pipeline on the built-in data set."),
-    "data": ("mgx.extract.data:data", "List, explain and check data sets; start one of your own."),
+    "data": ("mgx.extract.data:data", "List, explain, fetch and check data sets; start one of your own."),
+    "checkpoint": ("mgx.extract.checkpoint:checkpoint", "List and fetch the weights of perceptors."),
     "store": ("mgx.shared.store_cli:store", "List and verify stored embeddings."),
     "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
 }

@@ -9,10 +9,18 @@
     |-- BadRequest          options that do not go together                   (also ValueError)
     |-- Damaged             a file of ours that does not match its checksum   (also ValueError)
     `-- WorkFailed          some units of work failed, the others are kept: exit code 1
-                                                                              (also RuntimeError)
+        |                                                                     (also RuntimeError)
+        `-- NotFetched      a download did not arrive
+            |-- NoConnection, Stalled, Truncated, Busy, Changed               worth another try
+            |-- Refused, RedirectLoop, RedirectScheme, WebPage                the address does not serve the file
+            |-- WrongLength, WrongDigest                                      another file than expected
+            |-- NoRepository, NoRevision, Gated, Offline                      of the Hugging Face hub
+            `-- DiskFull                                                      here
 
 A message has four parts where they apply: what, got what, where, what next.
 """
+
+from typing import ClassVar
 
 
 class MgxError(Exception):
@@ -57,3 +65,102 @@ class WorkFailed(MgxError, RuntimeError):
     """Some units of work failed; everything else is finished and kept."""
 
     exit_code = 1
+
+
+class NotFetched(WorkFailed):
+    """A download did not arrive. `again`: the same address may well serve it a moment later."""
+
+    again: ClassVar[bool] = False
+    advice: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.advice}".strip()
+
+
+class NoConnection(NotFetched):
+    """The server cannot be reached: no route, no such host, refused, no agreement on encryption."""
+
+    again = True
+    advice = "Is this machine allowed out (http_proxy, https_proxy)? The same command continues where it stopped."
+
+
+class Stalled(NotFetched):
+    """Connected, but nothing came any more."""
+
+    again = True
+    advice = "The same command continues where it stopped."
+
+
+class Truncated(NotFetched):
+    """The connection ended before the file did."""
+
+    again = True
+    advice = "The same command continues where it stopped."
+
+
+class Busy(NotFetched):
+    """The server cannot answer just now (408, 425, 429, 5xx). `wait`: seconds that it asked for."""
+
+    again = True
+    advice = "Try again later: the same command continues where it stopped."
+    wait: float = 0.0
+
+
+class Changed(NotFetched):
+    """The file at the source is not the one whose first bytes are here."""
+
+    again = True
+
+
+class Refused(NotFetched):
+    """The server will not give this file (4xx)."""
+
+
+class RedirectLoop(NotFetched):
+    """The server sends from one address to the next and never to the file."""
+
+
+class RedirectScheme(NotFetched):
+    """An address that is neither http nor https."""
+
+
+class WebPage(NotFetched):
+    """A page to be read came in place of the file: a login, an error, a warning."""
+
+    advice = "Open the address in a browser to see what it says."
+
+
+class WrongLength(NotFetched):
+    """The file has another size than expected."""
+
+
+class WrongDigest(NotFetched):
+    """The file has another sha256 than expected."""
+
+
+class NoRepository(NotFetched):
+    """The hub has no such repository, or shows it only to others."""
+
+    advice = "If it is private, set HF_TOKEN."
+
+
+class NoRevision(NotFetched):
+    """The repository has no such revision."""
+
+
+class Gated(NotFetched):
+    """The repository is given only to those who accepted its terms."""
+
+    advice = "Accept its terms on its page, then set HF_TOKEN to a token of yours."
+
+
+class Offline(NotFetched):
+    """HF_HUB_OFFLINE forbids the hub."""
+
+    advice = "Unset HF_HUB_OFFLINE to fetch it."
+
+
+class DiskFull(NotFetched):
+    """The disk, or the quota, cannot hold it."""
+
+    advice = "Free some room; the same command continues where it stopped."

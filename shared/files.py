@@ -1,5 +1,6 @@
 """Whole files or none: a file appears under its name only when all of it is on the disk."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from mgx.shared.errors import DiskFull
 
 
 @contextmanager
@@ -28,6 +31,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a small file atomically."""
     with whole_file(path) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """A full disk or quota while `path` is written, as DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull(f"{path}: no room for it on the disk ({error.strerror}).") from error
+        raise
 
 
 def sync(path: Path) -> None:

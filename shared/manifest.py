@@ -17,6 +17,7 @@ from mgx.shared.home import Home
 from mgx.shared.registry import near, plain, unknown
 
 SHIPPED = files("mgx.data_manifests")
+CHECKPOINTS = "checkpoints.toml"  # lies among the data sets and is none
 MANIFEST_NAME = "dataset.toml"  # in a user's own folder
 RESERVED = ("prompt",)  # the store's own name for the class prompts
 
@@ -71,7 +72,7 @@ class SourceFile(Block):
     """One file of a source. An archive without `unpack` is read where it lies.
 
     `part` is what `mgx data fetch --only` calls it. Of an archive's members those that fit the glob `match`
-    (none: all) go below the folder `into`, less their first `strip` folders.
+    (none: all) go below the folder `into`, less their first `strip` folders. Hidden members stay where they are.
     """
 
     path: Inside  # below the repository or the url, and below the data set's folder
@@ -89,8 +90,9 @@ class SourceFile(Block):
 
 class Source(Block):
     """Where the data can be had; sources are tried in their order. `package`: a file that ships inside mgx;
-    `hf`: a repository of the Hugging Face hub; `http`: a `url` that ends with "/" stands before the files' paths,
-    any other is that of the only file, and `mirrors` are more of its kind; `manual`: the note says how.
+    `hf`: a repository of the Hugging Face hub, and in `mirrors` its copies; `http`: a `url` that ends with "/"
+    stands before the files' paths, any other is that of the only file, and `mirrors` are more of its kind;
+    `manual`: the note says how.
     """
 
     id: str
@@ -244,7 +246,8 @@ def _misplaced(reader: str, modality: Modality) -> str:
 
 def shipped_names() -> list[str]:
     """The data sets whose manifests ship with mgx."""
-    return sorted(f.name.removesuffix(".toml") for f in SHIPPED.iterdir() if f.name.endswith(".toml"))
+    names = (f.name for f in SHIPPED.iterdir() if f.name != CHECKPOINTS)
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def known_names(home: Home) -> list[str]:

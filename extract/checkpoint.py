@@ -1,0 +1,116 @@
+"""`mgx checkpoint`: the weights that perceptors need, what of them is there, and getting them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mgx.extract.fetch_cli import fetch_parcel, settle_licence
+from mgx.extract.weights import (
+    Checkpoint,
+    checkpoint_states,
+    find_checkpoints,
+    known_checkpoints,
+    parcel_of_checkpoint,
+    require_checkpoint,
+    take,
+)
+from mgx.shared.errors import BadRequest
+from mgx.shared.home import Home
+from mgx.shared.progress import amount, say
+
+LIST_EXAMPLE = """
+\b
+Example:
+  mgx checkpoint list --json
+"""
+FETCH_EXAMPLES = """
+\b
+Examples:
+  mgx checkpoint fetch imagebind --accept-licence
+  mgx checkpoint fetch languagebind --dry-run
+  mgx checkpoint fetch unibind --from ~/Downloads/pretrained_weights.pt
+"""
+
+
+@click.group()
+def checkpoint() -> None:
+    """List and fetch the weights of perceptors."""
+
+
+@checkpoint.command("list", epilog=LIST_EXAMPLE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_command(home: Home, as_json: bool) -> None:
+    """The checkpoints that mgx knows, and what of them is there."""
+    rows = [_row(one, home) for one in known_checkpoints()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        size = f", {amount(row['size'])}" if row["size"] else ""
+        click.echo(f"{row['name']:<21}{row['where']:<10}  {row['title']} ({row['licence']}{size})")
+
+
+def _row(one: Checkpoint, home: Home) -> dict[str, Any]:
+    states = [state for state in checkpoint_states(one, home) if not state.optional]
+    done = sum(state.done for state in states)
+    begun = done or any(state.state == "partial" for state in states)
+    where = "there" if done == len(states) else "partial" if begun else "not there"
+    sizes = [state.size for state in states]
+    return {
+        "name": one.name,
+        "title": one.title,
+        "perceptors": list(one.perceptors),
+        "licence": one.licence.id,
+        "where": where,
+        "root": str(home.checkpoints / one.name),
+        "size": None if None in sizes else sum(size or 0 for size in sizes),
+    }
+
+
+@checkpoint.command("fetch", epilog=FETCH_EXAMPLES)
+@click.argument("name")
+@click.option("--from", "path", type=click.Path(path_type=Path), help="Take this file, which you have got by hand.")
+@click.option("--replace", is_flag=True, help="With --from: even if another file was used before.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")
+@click.option("--verify", is_flag=True, help="Read again what is there, and fetch what is not as it should be.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def fetch_command(
+    home: Home,
+    name: str,
+    path: Path | None,
+    replace: bool,
+    dry_run: bool,
+    accept_licence: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Get the checkpoint NAME, or all that the perceptor NAME needs.
+
+    Stopped and started again, it continues at the byte. Exit code 1: something did not arrive.
+    """
+    found = find_checkpoints(name)
+    if path is not None:
+        _take(found, name, path, replace, accept_licence, home)
+        return
+    outcomes = []
+    for one in found:
+        parcel = parcel_of_checkpoint(one, home)
+        outcomes.append(fetch_parcel(parcel, home, (), "", dry_run, accept_licence, True, verify, as_json))
+        if not dry_run:
+            require_checkpoint(one.name, home)  # pins what nobody publishes a checksum of
+    if as_json:
+        click.echo(json.dumps(outcomes, indent=1, ensure_ascii=False))
+
+
+def _take(found: list[Checkpoint], name: str, path: Path, replace: bool, accept_licence: bool, home: Home) -> None:
+    """`--from`: for the checkpoint that bears the name itself."""
+    named = [one for one in found if one.name == name] or found
+    if len(named) != 1:
+        raise BadRequest(f"{name!r} stands for several checkpoints: {', '.join(one.name for one in named)}. Name one.")
+    settle_licence(parcel_of_checkpoint(named[0], home), home, accept_licence)
+    say(f"{named[0].name}: it is at {take(named[0], path, home, replace)}.")

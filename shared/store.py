@@ -302,7 +302,7 @@ def open_store(folder: Path) -> EmbeddingStore:
         plan = Plan(**{**table, "classes": tuple(table["classes"])})
     except FileNotFoundError:
         raise NotThere(f"no embeddings in {folder}.") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
     if plan.key != key:
         raise Damaged(f"{folder / 'plan.json'}: the plan does not match its key {key}.")

@@ -31,34 +31,46 @@ def _filters(command: Command) -> Command:
 @click.pass_obj
 def ls(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
     """List the stores of the home directory."""
-    from mgx.shared.store import stores
+    from mgx.shared.store import store_folders
 
-    rows = []
-    for found in stores(home, dataset, perceptor):
-        commits = found.commits()
-        rows.append(
-            {
-                "store": str(found),
-                "key": found.plan.key,
-                "items": found.plan.items,
-                "features": found.plan.features,
-                "shards": found.plan.shards,
-                "committed": len(commits),
-                "skipped": sum(len(c.skipped) for c in commits),
-                "folder": str(found.folder),
-            }
-        )
+    rows = [_row(folder) for folder in store_folders(home, dataset, perceptor)]
     if as_json:
         click.echo(json.dumps(rows))
-        return
-    if not rows:
+    elif not rows:
         raise NotThere(f"no embeddings in {home.embeddings}. Make some with: mgx extract --dataset D --perceptor P")
-    for row in rows:
-        click.echo(
-            "{store}: {items} items x {features}, {committed}/{shards} shards, {skipped} skipped, key {key}".format(
-                **row
-            )
-        )
+    else:
+        for row in rows:
+            click.echo(_line(row))
+    if damaged := [str(row["store"]) for row in rows if "problem" in row]:
+        raise WorkFailed(f"damaged: {', '.join(damaged)}. What to do about it: mgx store verify")
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    """What is there of one store; of a damaged one its name and the problem."""
+    from mgx.shared.store import open_store
+
+    try:
+        found = open_store(folder)
+        commits = found.commits()
+    except Damaged as error:
+        return {"store": "/".join(folder.parts[-3:]), "problem": str(error), "folder": str(folder)}
+    return {
+        "store": str(found),
+        "key": found.plan.key,
+        "items": found.plan.items,
+        "features": found.plan.features,
+        "shards": found.plan.shards,
+        "committed": len(commits),
+        "skipped": sum(len(c.skipped) for c in commits),
+        "folder": str(folder),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "problem" in row:
+        return f"{row['store']}: damaged: {row['problem']}"
+    form = "{store}: {items} items x {features}, {committed}/{shards} shards, {skipped} skipped, key {key}"
+    return form.format(**row)
 
 
 def _verify(folder: Path, repair: bool) -> tuple[int, list[dict[str, object]]]:

@@ -75,7 +75,7 @@ def test_an_unexpected_error_has_no_traceback_but_with_debug(home, monkeypatch, 
     def broken(*args: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("mgx.shared.store.stores", broken)
+    monkeypatch.setattr("mgx.shared.store.store_folders", broken)
     assert run(["--home", str(home.root), "store", "ls"]) == 1
     assert "unexpected ZeroDivisionError: oh" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):

@@ -118,6 +118,8 @@ class EmbeddingStore:
     @property
     def command(self) -> str:
         """What makes, or completes, this store and those beside it."""
+        if self.plan.about.get("made_by"):
+            return str(self.plan.about["made_by"])
         named = shlex.quote(str(self.plan.about.get("reference") or self.plan.dataset))
         return f"mgx extract --dataset {named} --perceptor {self.plan.perceptor}"
 

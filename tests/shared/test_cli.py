@@ -10,16 +10,18 @@ from mgx.shared import cli
 from mgx.shared.cli import COMMANDS, run
 from mgx.shared.home import find_home
 
+GROUPS = ["data", "store", "import"]
+
 
 def test_every_command_has_help_with_an_example(capsys):
     for name in COMMANDS:
         assert run([name, "--help"]) == 0
         text = capsys.readouterr().out
-        if name not in ("data", "store"):
+        if name not in GROUPS:
             assert f"mgx {name}" in text.split("Example", 1)[1]
 
 
-@pytest.mark.parametrize("group", ["data", "store"])
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_subcommand_has_help_with_an_example(group, capsys):
     command = cli.mgx.get_command(click.Context(cli.mgx), group)
     assert isinstance(command, click.Group)

@@ -21,7 +21,7 @@ COMMANDS = {
     "select": ("mgx.select.cli:select", "Choose models by TM, LOO or Oracle and print the tables."),
     "demo": ("mgx.shared.demo:demo", "Run the whole pipeline on the built-in data set."),
     "data": ("mgx.extract.data:data", "List, explain and check data sets; start one of your own."),
-    "store": ("mgx.shared.store_cli:store", "List and verify stored embeddings."),
+    "store": ("mgx.shared.store_cli:store", "List, verify, share and compare stored embeddings."),
     "import": ("mgx.extract.importing:importing", "Take embeddings that were made by other programs."),
     "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
 }

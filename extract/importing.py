@@ -1,6 +1,7 @@
 """`mgx import`: embeddings that were made by other programs, into the store."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgx.shared.errors import MgxError, WorkFailed
+from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.manifest import MANIFEST_NAME
 from mgx.shared.progress import Progress, progress, say
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ Examples:
   mgx import modalbed ModalBed --dataset nyudv2 --perceptor imagebind
   mgx import modalbed NYUDv2_imagebind.h5 --order modalities.json
   mgx import modalbed MSR_VTT_unibind.h5 --order train_val_videodatainfo.json --order test_videodatainfo.json
+"""
+VECTORS_EXAMPLE = """
+\b
+Examples:
+  mgx import vectors features.npz
+  mgx import vectors mail/features.parquet --name night_walk
 """
 SHOWN = 5
 
@@ -114,6 +122,43 @@ def modalbed(
         raise WorkFailed("\n".join(refused))
     if not dry_run:
         say(f"Next: mgx learn --dataset {outcomes[0].store.split('/')[0]} --algo erm")
+
+
+@importing.command(epilog=VECTORS_EXAMPLE)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="What the data set is to be called.  [default: as the file]")
+@click.option("--replace", "anew", is_flag=True, help="Put it in the place of an earlier one of that name.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.pass_context
+def vectors(ctx: click.Context, file: Path, name: str, anew: bool, as_json: bool) -> None:
+    """Take a file of vectors (.npz, .parquet, .h5) as a data set of its own: arrays id, label and one per modality.
+
+    Copies it into the home directory, describes it there as `mgx data init` would, and stores its vectors as
+    perceptor `vectors`.
+    """
+    from mgx.extract.cli import extract
+    from mgx.extract.describe import describe
+    from mgx.extract.layout import VECTOR_SUFFIXES, slug
+    from mgx.shared.files import file_digest, whole_file, write_whole
+    from mgx.shared.manifest import shipped_names
+
+    home: Home = ctx.obj
+    if not file.is_file() or file.suffix not in VECTOR_SUFFIXES:
+        raise BadRequest(f"{file}: expected a file of vectors, as {', '.join(VECTOR_SUFFIXES)}.")
+    name = slug(name or file.stem)
+    if not name or name in shipped_names():
+        raise BadRequest(f"{name!r} cannot be its name: a data set of mgx has it. Give another with --name.")
+    description = describe(file, home, name)
+    copy = home.datasets / name / file.name
+    same = copy.is_file() and file_digest(copy) == file_digest(file)
+    if copy.parent.exists() and not same and not anew:
+        raise BadRequest(f"{copy.parent} is there already. Replace it with --replace, or give another --name.")
+    if not same:
+        with whole_file(copy) as draft:
+            shutil.copyfile(file, draft)
+    write_whole(copy.with_name(MANIFEST_NAME), description.toml)
+    whole = {"device": "cpu", "modalities": (), "retry_skipped": False, "dry_run": False}
+    ctx.invoke(extract, dataset=name, perceptor="vectors", replace=anew, as_json=as_json, **whole)
 
 
 def _import(

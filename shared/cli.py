@@ -23,6 +23,7 @@ COMMANDS = {
     "data": ("mgx.extract.data:data", "List, explain and check data sets; start one of your own."),
     "store": ("mgx.shared.store_cli:store", "List, verify, share and compare stored embeddings."),
     "import": ("mgx.extract.importing:importing", "Take embeddings that were made by other programs."),
+    "export": ("mgx.extract.exporting:exporting", "Write embeddings as files for other programs."),
     "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
 }
 

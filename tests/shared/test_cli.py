@@ -10,7 +10,7 @@ from mgx.shared import cli
 from mgx.shared.cli import COMMANDS, run
 from mgx.shared.home import find_home
 
-GROUPS = ["data", "store", "import"]
+GROUPS = ["data", "store", "import", "export"]
 
 
 def test_every_command_has_help_with_an_example(capsys):

@@ -1,52 +1,74 @@
-"""A file by its address: a path, an http(s) url, or `hf:owner/repository/file` of the Hugging Face hub."""
+"""A file by its address: a path, an http(s) url, or `hf:owner/repository/file[@revision]` of the Hugging Face hub."""
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mgx.shared.errors import BadRequest, NotThere
+from mgx.shared.errors import BadRequest, Damaged, NotThere
+from mgx.shared.files import file_digest
 from mgx.shared.progress import Progress
 
+REMOTE = ("http://", "https://", "hf:")
 
-def is_remote(address: str) -> bool:
-    """Whether something has to be downloaded."""
-    return address.startswith(("http://", "https://", "hf:"))
+
+@contextmanager
+def brought(address: str, folder: Path, bars: Progress, sha256: str = "") -> Iterator[Path]:
+    """A file for as long as it is needed: a download is removed afterwards, unless an option would make use of it."""
+    path = bring(address, folder, bars, sha256)
+    needless = address.startswith(REMOTE)
+    try:
+        yield path
+    except BadRequest as error:
+        if needless:
+            needless = False
+            raise BadRequest(f"{error} The download is kept as {path}") from error
+        raise
+    finally:
+        if needless:
+            path.unlink(missing_ok=True)
 
 
 def bring(address: str, folder: Path, bars: Progress, sha256: str = "") -> Path:
-    """The file itself if it lies on this machine, else its download into `folder`, continued if it was begun."""
-    if not is_remote(address):
+    """The file itself if it lies on this machine, else its download into `folder`, continued if it was begun.
+
+    Damaged unless it has the sha256, where one is given.
+    """
+    if not address.startswith(REMOTE):
         path = Path(address).expanduser()
         if not path.is_file():
             raise NotThere(f"no file {path}.")
+        if sha256 and (found := file_digest(path)) != sha256:
+            raise Damaged(f"{path} has sha256 {found}, expected {sha256}.")
         return path
     from filelock import FileLock
 
-    url, headers = _hub(address) if address.startswith("hf:") else (address, {})
-    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    name = unquote(urlsplit(address.partition("@")[0] if address.startswith("hf:") else address).path)
+    name = name.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable() or "\\" in name:
         raise BadRequest(f"{address} names no file.")
-    try:
-        downloads = import_module("mgx.shared.download")
-    except ImportError as error:
-        raise NotThere(f"this mgx cannot download. Fetch {url} by other means, and give its path.") from error
+    where, size, known = _hub(address) if address.startswith("hf:") else (_part("download").Address(address), None, "")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
-        downloads.download([downloads.Address(url, headers)], folder / name, sha256=sha256, progress=bars)
+        _part("download").download([where], folder / name, size=size, sha256=sha256 or known, progress=bars)
     return folder / name
 
 
-def _hub(address: str) -> tuple[str, dict[str, str]]:
-    """Where the hub serves `hf:owner/repository/file[@revision]` of its data sets, and the token for it."""
-    from huggingface_hub import get_token, hf_hub_url
-
+def _hub(address: str) -> tuple[Any, int | None, str]:
+    """Where the hub serves a file of its data sets, its size and its sha256 as far as it tells them."""
     path, _, revision = address.removeprefix("hf:").partition("@")
-    parts = path.strip("/").split("/")
+    parts = path.split("/")
     if len(parts) < 3 or not all(parts):
         raise BadRequest(f"{address} is not hf:owner/repository/file.")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise NotThere(f"{address}: HF_HUB_OFFLINE is set. Unset it, or give the path of a copy.")
-    url = hf_hub_url("/".join(parts[:2]), "/".join(parts[2:]), repo_type="dataset", revision=revision or None)
-    token = get_token()
-    return url, {"Authorization": f"Bearer {token}"} if token else {}
+    found = _part("hub").hub_file("/".join(parts[:2]), revision, "/".join(parts[2:]), "dataset")
+    return found.address, found.size, found.sha256
+
+
+def _part(name: str) -> Any:
+    """The module that downloads, or knows the hub."""
+    try:
+        return import_module(f"mgx.shared.{name}")
+    except ModuleNotFoundError as error:
+        raise NotThere("this mgx cannot download. Fetch the file by other means, and give its path.") from error

@@ -183,17 +183,11 @@ def fetch(home: Home, address: str, sha256: str, anew: bool, as_json: bool) -> N
     """
     from dataclasses import asdict
 
-    from mgx.shared.bring import bring, is_remote
+    from mgx.shared.bring import brought
     from mgx.shared.fetch import fetch as fetch_pack
-    from mgx.shared.files import file_digest
 
-    with progress() as bars:
-        path = bring(address, home.embeddings / ".fetch", bars, sha256.lower())
-    if sha256 and (found := file_digest(path)) != sha256.lower():
-        raise Damaged(f"{path} has sha256 {found}, expected {sha256}. Nothing was stored.")
-    results = fetch_pack(path, home, anew)
-    if is_remote(address):
-        path.unlink()
+    with progress() as bars, brought(address, home.embeddings / ".fetch", bars, sha256.lower()) as path:
+        results = fetch_pack(path, home, anew)
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results]))
     for result in results:

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow
@@ -511,45 +510,57 @@ def test_addresses_that_name_nothing(address, part, other, capsys):
     assert part in capsys.readouterr().err
 
 
-def downloader(pack: Path, asked: list[Any]) -> types.ModuleType:
-    """Stands in for mgx.shared.download."""
-    module = types.ModuleType("mgx.shared.download")
+@pytest.fixture
+def downloads(pack: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was asked for of stand-ins for mgx.shared.download and mgx.shared.hub, which give the toy pack."""
+    asked: list[Any] = []
+    download, hub = types.ModuleType("mgx.shared.download"), types.ModuleType("mgx.shared.hub")
 
-    def download(addresses: list[Any], target: Path, *, sha256: str, progress: Any) -> None:
-        asked.append((addresses[0], target, sha256))
+    def give(addresses: list[Any], target: Path, **facts: Any) -> None:
+        asked.append((addresses, facts["size"], facts["sha256"]))
         shutil.copy(pack, target)
 
-    module.Address = lambda url, headers: (url, headers)  # type: ignore[attr-defined]
-    module.download = download  # type: ignore[attr-defined]
-    return module
+    def find(repo: str, revision: str, path: str, kind: str) -> Any:
+        return types.SimpleNamespace(address=f"{kind} {repo} {path} {revision}", size=5, sha256="5e")
+
+    download.__dict__.update(Address=str, download=give)
+    hub.__dict__.update(hub_file=find)
+    monkeypatch.setitem(sys.modules, "mgx.shared.download", download)
+    monkeypatch.setitem(sys.modules, "mgx.shared.hub", hub)
+    return asked
 
 
 @pytest.mark.parametrize(
-    ("address", "path"),
+    ("address", "asked"),
     [
-        ("http://127.0.0.1:9/a%20b/toy.zip?x=1", "/a%20b/toy.zip"),
-        ("hf:some/where/deep/toy.zip", "/datasets/some/where/resolve/main/deep/toy.zip"),
-        ("hf:some/where/toy.zip@v2", "/datasets/some/where/resolve/v2/toy.zip"),
+        ("http://127.0.0.1:9/a%20b/toy.zip?x=1", (["http://127.0.0.1:9/a%20b/toy.zip?x=1"], None, "")),
+        ("hf:some/where/deep/toy.zip", (["dataset some/where deep/toy.zip "], 5, "5e")),
+        ("hf:some/where/toy.zip@v2", (["dataset some/where toy.zip v2"], 5, "5e")),
     ],
 )
-def test_what_is_downloaded_is_removed_when_it_is_home(address, path, pack, other, monkeypatch):
-    asked: list[Any] = []
-    monkeypatch.setitem(sys.modules, "mgx.shared.download", downloader(pack, asked))
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "t")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+def test_what_is_downloaded_is_removed_when_it_is_home(address, asked, downloads, other):
     assert run(["--home", str(other.root), "store", "fetch", address]) == 0
-    ((asked_url, headers), target, _) = asked[0]
-    assert urlsplit(asked_url).path == path
-    assert headers == ({"Authorization": "Bearer t"} if address.startswith("hf:") else {})
-    assert target.name == "toy.zip"
-    assert not target.exists()
+    assert downloads == [asked]
     assert len(list(stores(other))) == 4
+    assert not list(other.root.rglob("*.zip"))
 
 
-def test_offline_is_respected(other, monkeypatch, capsys):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert run(["--home", str(other.root), "store", "fetch", "hf:a/b/c.zip"]) == 2
-    assert "HF_HUB_OFFLINE" in capsys.readouterr().err
+def test_a_download_that_is_no_pack_is_kept_out(downloads, pack, other, capsys):
+    pack.write_text("<html>")
+    assert run(["--home", str(other.root), "store", "fetch", "http://127.0.0.1:9/toy.zip"]) == 2
+    assert "no sound pack" in capsys.readouterr().err
+    assert list(stores(other)) == []
+    assert not list(other.root.rglob("*.zip"))
+
+
+def test_a_download_that_waits_for_replace_is_kept(downloads, pack, other, capsys):
+    folder = store_folder(other, "toy", "eye", "text")
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text("{")
+    assert run(["--home", str(other.root), "store", "fetch", "http://127.0.0.1:9/toy.zip"]) == 2
+    kept = other.embeddings / ".fetch" / "toy.zip"
+    assert f"The download is kept as {kept}" in capsys.readouterr().err
+    assert run(["--home", str(other.root), "store", "fetch", str(kept), "--replace"]) == 0
 
 
 def test_unpack_refuses_a_pack_without_stores(pack, tmp_path):

@@ -107,11 +107,7 @@ def _named(path: Path) -> Cache:
 def listings_near(where: Path, dataset: str) -> list[Path]:
     """The listings that lie where ModalBed puts them, seen from the cache or the folder given."""
     folder = where if where.is_dir() else where.parent
-    bases = [
-        folder,
-        folder.parent,
-        *(base / name for base in (folder, folder.parent) for name in ("datasets", "dataset")),
-    ]
+    bases = [base / name for base in (folder, folder.parent) for name in ("", "datasets", "dataset")]
     for base in bases:
         if found := [path for name in LISTINGS.get(dataset, ()) if (path := base / name).is_file()]:
             return found
@@ -348,7 +344,7 @@ def survey(opened: CacheFile, cache: Cache, where: Path, given: Sequence[Listing
         reasons = ", ".join(f"{reason}: {shown(keys)}" for lot in own for reason, keys in lot.left_out.items())
         hint = "" if listing.files else " Labels are in ModalBed's modalities.json: give it with --order."
         raise BadManifest(f"{cache.path}: nothing to store for {data.name}: {reasons or shown(opened.strange)}.{hint}")
-    perceptor = f"strong{width}" if cache.perceptor == "strongmg" else slug(cache.perceptor)
+    perceptor = f"strong{width}" if plain(cache.perceptor) == "strongmg" else slug(cache.perceptor)
     notes = tuple(_notes(opened, data, listing, own))
     return Contents(cache, data, listing, perceptor, width, tuple(kept), notes)
 
@@ -358,8 +354,8 @@ def _listing(opened: CacheFile, where: Path, dataset: str, given: Sequence[Listi
     listings = given or [read_listing(path) for path in listings_near(where, dataset)]
     items = {item for own in opened.keys.values() for item in own}
     fitting = [listing for listing in listings if not items.isdisjoint(listing.facts)]
-    if listings and not fitting:
-        names = ", ".join(name for listing in listings for name, _ in listing.files)
+    if given and not fitting:
+        names = ", ".join(name for listing in given for name, _ in listing.files)
         raise BadManifest(f"{opened.path}: none of its items is in {names}, which is of another data set.")
     return merge(fitting)
 

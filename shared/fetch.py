@@ -73,7 +73,7 @@ def unpack(pack: Path, folder: Path) -> list[EmbeddingStore]:
             members = _safe_members(pack, archive)
             index = _index(pack, archive, members)
             for name, member in members.items():
-                if name not in (INDEX, README):
+                if name != INDEX:
                     _extract(pack, archive, member, folder / name, index[name])
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, MgxError):
@@ -85,7 +85,8 @@ def unpack(pack: Path, folder: Path) -> list[EmbeddingStore]:
     try:
         return [_verified(folder, name) for name in names]
     except (Damaged, NotThere, BadEmbedding, RecursionError) as error:
-        raise Damaged(f"{pack}: {str(error).replace(f'{folder}/', '')} Nothing was stored.") from error
+        reason = str(error).replace(f"{folder}/", "").partition(" Mend it with")[0]  # it cannot be mended here
+        raise Damaged(f"{pack}: {reason} Nothing was stored.") from error
 
 
 def install(stores: Sequence[EmbeddingStore], home: Home, anew: bool) -> list[Installed]:

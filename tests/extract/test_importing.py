@@ -190,6 +190,15 @@ def test_without_a_listing_nyu_is_read_by_its_ids_and_says_so(home, mgx, tmp_pat
     assert "not known" in opened(home, "image").plan.about["provenance"]["order"]
 
 
+def test_a_listing_of_another_data_set_is_refused_if_given_and_passed_over_if_found(home, mgx, tmp_path, capsys):
+    cache = write_cache(tmp_path / "NYUDv2_imagebind.h5", nyu_vectors())
+    order = write_order(tmp_path, ["attic_0001_00001"])
+    assert mgx("import", "modalbed", cache, "--order", order) == 2
+    assert "none of its items is in modalities.json, which is of another data set" in capsys.readouterr().err
+    assert mgx("import", "modalbed", cache) == 0
+    assert "no modalities.json" in capsys.readouterr().err
+
+
 def test_dry_run_stores_nothing(home, mgx, checkout, capsys):
     assert mgx("import", "modalbed", checkout, "--dry-run") == 0
     assert "nyudv2/imagebind/image: 72 items x 32 in 5 groups, would be stored" in capsys.readouterr().err

@@ -231,7 +231,7 @@ fetch.fetch(Path({pack!r}), find_home({home!r}))
 """
 
 
-@pytest.mark.parametrize("after", [1, 40, 69, 71])  # 68 members, then 4 stores
+@pytest.mark.parametrize("after", [1, 40, 70, 72])  # 69 members, then 4 stores
 def test_killed_and_rerun_nothing_half_written_is_taken_for_whole(after, pack, home, other):
     code = KILLED.format(after=after, pack=str(pack), home=str(other.root))
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9, "it ended before it could be killed"
@@ -434,6 +434,7 @@ def test_lies_with_a_fitting_index_are_found(case, pack, other, tmp_path):
     with pytest.raises(Damaged, match=reason) as caught:
         fetch(rewrite(pack, members), other)
     assert "toy.zip" in str(caught.value)
+    assert "mgx extract" not in str(caught.value)
     assert str(caught.value).isprintable()
     assert tree(other.embeddings) == {}
     assert not list(tmp_path.rglob("evil*"))
@@ -453,6 +454,14 @@ def test_no_command_of_a_stranger_is_recommended(line, pack, other):
     changed_plan(about={**ABOUT, "made_by": line})(members)
     fetch(rewrite(pack, members), other)
     assert open_store(store_folder(other, "toy", "eye", "image")).command == "mgx extract --dataset toy --perceptor eye"
+
+
+@pytest.mark.parametrize("name", ["README.txt", f"{IMAGE}/items.parquet", f"{IMAGE}/vectors/c/2/0"])
+def test_a_member_that_is_not_as_the_index_says_is_named(name, pack, other):
+    members = members_of(pack)
+    members[name] = members[name][:-1] + b"x"
+    with pytest.raises(Damaged, match=f"{name}' is not what was packed"):
+        fetch(rewrite(pack, members, honest=False), other)
 
 
 def test_every_flipped_bit_is_found(pack, other):

@@ -36,10 +36,15 @@ def mgx(home: Home) -> Mgx:
 
 
 @pytest.fixture
-def pack(toy: Any, mgx: Mgx, tmp_path: Path) -> Path:
+def pack(toy_pack: Path, tmp_path: Path) -> Path:
     """All stores of the toy data set in one file."""
-    assert mgx("store", "pack", "--dataset", "toy", "-o", tmp_path / "toy.zip") == 0
-    return tmp_path / "toy.zip"
+    return Path(shutil.copy(toy_pack, tmp_path))
+
+
+@pytest.fixture
+def origin(toy_pack: Path) -> Home:
+    """The home directory that it was packed from."""
+    return find_home(toy_pack.parent / "home")
 
 
 @pytest.fixture
@@ -76,15 +81,15 @@ def rewrite(pack: Path, members: dict[str, bytes], honest: bool = True) -> Path:
     return pack
 
 
-def test_the_same_stores_give_the_same_bytes(pack, mgx, tmp_path):
+def test_the_same_stores_give_the_same_bytes(pack, toy, mgx, tmp_path):
     assert mgx("store", "pack", "-o", tmp_path / "again.zip") == 0
     assert (tmp_path / "again.zip").read_bytes() == pack.read_bytes()
 
 
-def test_what_comes_home_is_what_was_packed(pack, home, other):
+def test_what_comes_home_is_what_was_packed(pack, origin, other):
     assert [result.outcome for result in fetch(pack, other)] == ["new"] * 4
-    assert tree(other.embeddings) == tree(home.embeddings)
-    for theirs, own in zip(stores(other), stores(home), strict=True):
+    assert tree(other.embeddings) == tree(origin.embeddings)
+    for theirs, own in zip(stores(other), stores(origin), strict=True):
         np.testing.assert_array_equal(theirs.read().values, own.read().values)
         assert theirs.read().rows == own.read().rows
 
@@ -101,7 +106,7 @@ def test_a_learner_runs_on_it(pack, other):
     assert run(["--home", str(other.root), *args]) == 0
 
 
-def test_it_is_read_without_mgx_as_its_readme_says(pack, toy, tmp_path):
+def test_it_is_read_without_mgx_as_its_readme_says(pack, origin, tmp_path):
     readme = members_of(pack)["README.txt"].decode()
     assert "toy/eye/image: 120 items x 16 features" in readme
     example = readme.split("Without mgx:\n")[1].replace("FILE", str(pack))
@@ -116,7 +121,7 @@ def test_it_is_read_without_mgx_as_its_readme_says(pack, toy, tmp_path):
     ended = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     store, _, found = ended.stdout.partition(" ")
-    vectors = open_store(store_folder(toy.home, *store.split("/"))).read()
+    vectors = open_store(store_folder(origin, *store.split("/"))).read()
     assert json.loads(found) == [
         vectors.rows.ids[5], vectors.rows.labels[5], list(vectors.values.shape), float(vectors.values[5, 3])
     ]  # fmt: skip
@@ -155,7 +160,7 @@ def test_unfinished_and_damaged_stores_are_not_packed(home, toy, mgx, tmp_path, 
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
-def test_a_file_that_is_there_is_kept(pack, mgx, capsys):
+def test_a_file_that_is_there_is_kept(pack, toy, mgx, capsys):
     before = pack.read_bytes()
     assert mgx("store", "pack", "-o", pack) == 2
     assert "--replace" in capsys.readouterr().err
@@ -174,7 +179,7 @@ def test_the_same_store_again_is_left_alone(pack, other):
     assert chunk.stat().st_mtime_ns == before
 
 
-def test_another_store_is_replaced_only_when_asked(pack, home, toy, other):
+def test_another_store_is_replaced_only_when_asked(pack, origin, other):
     fetch(pack, other)
     store = next(s for s in stores(other) if s.plan.modality == "image")
     values, _ = store.read_shard(1)
@@ -188,7 +193,7 @@ def test_another_store_is_replaced_only_when_asked(pack, home, toy, other):
     outcomes = {result.store: result.outcome for result in fetch(pack, other, anew=True)}
     assert outcomes["toy/eye/image"] == "replaced"
     assert outcomes["toy/eye/depth"] == "same"
-    assert tree(other.embeddings) == tree(home.embeddings)
+    assert tree(other.embeddings) == tree(origin.embeddings)
 
 
 def test_one_obstacle_keeps_all_out(pack, other):
@@ -200,7 +205,7 @@ def test_one_obstacle_keeps_all_out(pack, other):
     assert list(tree(other.embeddings)) == ["toy/eye/text/plan.json"]
 
 
-def test_missing_and_damaged_shards_are_mended(pack, home, other):
+def test_missing_and_damaged_shards_are_mended(pack, origin, other):
     fetch(pack, other)
     first, second, *_ = stores(other)
     first.forget(3)
@@ -208,7 +213,7 @@ def test_missing_and_damaged_shards_are_mended(pack, home, other):
     chunk.write_bytes(b"\x00" * chunk.stat().st_size)
     outcomes = [result.outcome for result in fetch(pack, other)]
     assert outcomes == ["mended", "mended", "same", "same"]
-    assert tree(other.embeddings) == tree(home.embeddings)
+    assert tree(other.embeddings) == tree(origin.embeddings)
 
 
 KILLED = """
@@ -232,14 +237,14 @@ fetch.fetch(Path({pack!r}), find_home({home!r}))
 
 
 @pytest.mark.parametrize("after", [1, 40, 70, 72])  # 69 members, then 4 stores
-def test_killed_and_rerun_nothing_half_written_is_taken_for_whole(after, pack, home, other):
+def test_killed_and_rerun_nothing_half_written_is_taken_for_whole(after, pack, origin, other):
     code = KILLED.format(after=after, pack=str(pack), home=str(other.root))
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9, "it ended before it could be killed"
     for store in stores(other):
         assert store.missing() == []
         store.read()
     fetch(pack, other)
-    assert tree(other.embeddings) == tree(home.embeddings)
+    assert tree(other.embeddings) == tree(origin.embeddings)
 
 
 # ---- packs that are not what they should be
@@ -318,12 +323,11 @@ def test_hostile_members_are_refused(case, pack, other, tmp_path):
     member, reason = HOSTILE[case]
     with zipfile.ZipFile(pack, "a") as archive:
         archive.writestr(member, b"x" * 1000)
-    before = tree(tmp_path / "home") | {"toy.zip": file_digest(pack)}
     with pytest.raises(Damaged, match=reason):
         fetch(pack, other)
     assert tree(other.embeddings) == {}
     assert not list(tmp_path.rglob("evil*"))
-    assert tree(tmp_path / "home") | {"toy.zip": file_digest(pack)} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["colleague", "toy.zip"]
 
 
 def changed_plan(**changes: Any) -> Callable[[dict[str, bytes]], None]:
@@ -467,7 +471,7 @@ def test_a_member_that_is_not_as_the_index_says_is_named(name, pack, other):
 def test_every_flipped_bit_is_found(pack, other):
     sound = pack.read_bytes()
     numbers = random.Random(3)
-    for _ in range(60):
+    for _ in range(30):
         broken = bytearray(sound)
         broken[numbers.randrange(len(sound))] ^= 1 << numbers.randrange(8)
         pack.write_bytes(bytes(broken))

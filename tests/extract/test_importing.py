@@ -459,6 +459,19 @@ def test_the_groups_of_a_table_join_the_order_of_modalbed(tmp_path):
     assert (both.facts[NAMES[9]].label, both.facts[NAMES[9]].group) == ("kitchen", "g1")
 
 
+def test_the_order_of_modalbed_goes_before_that_of_the_annotations(tmp_path):
+    names = [f"video{n}" for n in range(4)]
+    videos = [{"video_id": name, "category": 1, "url": "u"} for name in names]
+    sentences = [{"video_id": name} for name in names]
+    (tmp_path / "info.json").write_text(json.dumps({"videos": videos, "sentences": sentences}))
+    rows = [[{"label": 1, "id": name}, 1] for name in names[::-1]]
+    (tmp_path / "modalities.json").write_text(json.dumps({"text": rows, "video": rows[1:]}))
+    both = merge([read_listing(tmp_path / "info.json"), read_listing(tmp_path / "modalities.json")])
+    assert both.order("text") == tuple(names[::-1])
+    assert both.order("video") == tuple(names[-2::-1])
+    assert both.facts["video3"].group == "u"
+
+
 HOSTILE = {
     "no json": ("x.json", "{"),
     "a number": ("x.json", "5"),

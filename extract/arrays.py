@@ -1,12 +1,15 @@
 """Files of ready-made vectors: named arrays in an .npz, .parquet or .h5 file."""
 
-from collections.abc import Mapping
+import json
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgx.shared.errors import BadManifest
+from mgx.shared.files import whole_file
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -82,3 +85,48 @@ def _column(column: Any, where: str) -> np.ndarray:
     empty = [np.nan] * max(widths, default=0)
     # float64 holds every float32 exactly; the store narrows.
     return np.array([empty if row is None else row for row in rows], np.float64).reshape(len(rows), len(empty))
+
+
+def write_arrays(path: Path, arrays: Arrays, provenance: Mapping[str, Any]) -> list[str]:
+    """Write a file that `read_arrays` reads, whole or not at all; returns the arrays that it cannot hold.
+
+    Rows of NaN are missing vectors. The provenance is JSON text: an array of that name in an .npz, the key `mgx`
+    of a .parquet's metadata. The same arrays give the same bytes.
+    """
+    with whole_file(path) as draft:
+        return WRITERS[path.suffix](draft, arrays, json.dumps(provenance, ensure_ascii=False))
+
+
+def _write_npz(path: Path, arrays: Arrays, provenance: str) -> list[str]:
+    # As numpy.savez does, which however takes some names for its own arguments.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in {**arrays, "provenance": np.array(provenance)}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return []
+
+
+def _write_parquet(path: Path, arrays: Arrays, provenance: str) -> list[str]:
+    """A column each, of one length: shorter ones end with nulls, longer ones than `id` are left out."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    items = len(arrays["id"])
+    columns, left_out = {}, []
+    for name, array in arrays.items():
+        if len(array) > items:
+            left_out.append(name)
+            continue
+        if array.ndim == 1:
+            columns[name] = pyarrow.array([*array.tolist(), *[None] * (items - len(array))], pyarrow.string())
+            continue
+        padded = np.full((items, array.shape[1]), np.nan, array.dtype)
+        padded[: len(array)] = array
+        missing = pyarrow.array(np.isnan(padded).all(1))
+        columns[name] = pyarrow.FixedSizeListArray.from_arrays(padded.ravel(), array.shape[1], mask=missing)
+    table = pyarrow.table(columns).replace_schema_metadata({"mgx": provenance})
+    parquet.write_table(table, path)
+    return left_out
+
+
+WRITERS: Mapping[str, Callable[[Path, Arrays, str], list[str]]] = {".npz": _write_npz, ".parquet": _write_parquet}

@@ -22,7 +22,9 @@ COMMANDS = {
     "demo": ("mgx.shared.demo:demo", "Run the whole pipeline on the built-in data set."),
     "data": ("mgx.extract.data:data", "List, explain, fetch and check data sets; start one of your own."),
     "checkpoint": ("mgx.extract.checkpoint:checkpoint", "List and fetch the weights of perceptors."),
-    "store": ("mgx.shared.store_cli:store", "List and verify stored embeddings."),
+    "store": ("mgx.shared.store_cli:store", "List, verify, share and compare stored embeddings."),
+    "import": ("mgx.extract.importing:importing", "Take embeddings that were made by other programs."),
+    "export": ("mgx.extract.exporting:exporting", "Write embeddings as files for other programs."),
     "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
 }
 

@@ -118,6 +118,8 @@ class EmbeddingStore:
     @property
     def command(self) -> str:
         """What makes, or completes, this store and those beside it."""
+        if self.plan.about.get("made_by"):
+            return str(self.plan.about["made_by"])
         named = shlex.quote(str(self.plan.about.get("reference") or self.plan.dataset))
         return f"mgx extract --dataset {named} --perceptor {self.plan.perceptor}"
 
@@ -126,7 +128,7 @@ class EmbeddingStore:
     def write(self, shard: int, values: np.ndarray, skipped: Mapping[str, str], media: str = "") -> None:
         """Store one shard: values (item, feature) float32 for `plan.rows_of(shard)`, NaN rows where skipped."""
         rows = self.plan.rows_of(shard)
-        self._check(values, rows, skipped)
+        self.require_usable(values, rows, skipped)
         if self._commit_path(shard).exists():
             self.forget(shard)  # before its vectors change
         self._array[rows] = values
@@ -137,7 +139,8 @@ class EmbeddingStore:
         body = {**asdict(commit), "check": digest(asdict(commit))[:16]}
         write_whole(self._commit_path(shard), json.dumps(body, indent=1, ensure_ascii=False) + "\n")
 
-    def _check(self, values: np.ndarray, rows: slice, skipped: Mapping[str, str]) -> None:
+    def require_usable(self, values: np.ndarray, rows: slice, skipped: Mapping[str, str]) -> None:
+        """BadEmbedding if the rows of a shard hold what no learner can use, and it is not among the skipped."""
         ids = self.rows.ids[rows]
         if values.shape != (len(ids), self.plan.features):
             expected = (len(ids), self.plan.features)
@@ -204,15 +207,21 @@ class EmbeddingStore:
         blocks: list[np.ndarray] = []
         skipped: dict[str, str] = {}
         for shard in range(self.plan.shards):
-            if problem := self.damage(shard):
-                raise Damaged(f"{problem} Mend it with: mgx store verify --repair, then {self.command}")
-            commit = self.commit(shard)
-            assert commit is not None
+            values, commit = self.read_shard(shard)
             skipped.update(commit.skipped)
-            blocks.append(np.asarray(self._array[self.plan.rows_of(shard)]))
+            blocks.append(values)
         kept = np.array([i not in skipped for i in self.rows.ids], bool)
         rows = Rows(*(tuple(v for v, k in zip(c, kept, strict=True) if k) for c in _columns(self.rows)))
         return Vectors(np.concatenate(blocks)[kept], rows, skipped)
+
+    def read_shard(self, shard: int) -> tuple[np.ndarray, Commit]:
+        """All rows of a finished shard (item, feature), NaN where skipped, checksum verified, and its record."""
+        if problem := self.damage(shard):
+            raise Damaged(f"{problem} Mend it with: mgx store verify --repair, then {self.command}")
+        commit = self.commit(shard)
+        if commit is None:
+            raise NotThere(f"embeddings {self}: shard {shard} is not there. Finish them with: {self.command}")
+        return np.asarray(self._array[self.plan.rows_of(shard)]), commit
 
     def flaws(self) -> list[str]:
         """What is wrong with the store's own descriptions; extracting again rewrites them."""
@@ -302,11 +311,21 @@ def open_store(folder: Path) -> EmbeddingStore:
         plan = Plan(**{**table, "classes": tuple(table["classes"])})
     except FileNotFoundError:
         raise NotThere(f"no embeddings in {folder}.") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
     if plan.key != key:
         raise Damaged(f"{folder / 'plan.json'}: the plan does not match its key {key}.")
     return EmbeddingStore(folder, plan)
+
+
+@contextmanager
+def store_lock(home: Home, plan: Plan) -> Iterator[None]:
+    """Held by the only writer of a store."""
+    from filelock import FileLock
+
+    home.locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.locks / f"{plan.dataset}-{plan.perceptor}-{plan.modality}.lock"):
+        yield
 
 
 @contextmanager
@@ -316,17 +335,14 @@ def plan_store(home: Home, plan: Plan, rows: Rows, replace: bool = False) -> Ite
     A store of another plan in the same place is an error. `replace` removes whatever is there first.
     Descriptions that were damaged (items.parquet, the array's zarr.json) are written anew.
     """
-    from filelock import FileLock
-
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
-    home.locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.locks / f"{plan.dataset}-{plan.perceptor}-{plan.modality}.lock"):
+    with store_lock(home, plan):
         store = EmbeddingStore(folder, plan)
         if folder.exists() and (replace or not (folder / "plan.json").exists()):
-            _discard(folder)  # as asked, or because it was killed while it was being created
+            discard(folder)  # as asked, or because it was killed while it was being created
         if folder.exists():
             _require_same(folder, store)
-        _describe(folder, plan, rows)
+        describe(folder, plan, rows)
         remove_drafts(folder)
         for orphan in (folder / "vectors").rglob("*.partial"):
             orphan.unlink()  # Zarr's own temporary files, left by a killed writer
@@ -343,7 +359,7 @@ def _require_same(folder: Path, wanted: EmbeddingStore) -> None:
         raise BadRequest(_difference(old, wanted))
 
 
-def _describe(folder: Path, plan: Plan, rows: Rows) -> None:
+def describe(folder: Path, plan: Plan, rows: Rows) -> None:
     """Write all but the vectors, where it is missing or differs. plan.json comes last: without it there is no store."""
     import pyarrow
     import pyarrow.parquet as parquet
@@ -352,15 +368,19 @@ def _describe(folder: Path, plan: Plan, rows: Rows) -> None:
     columns = {n: pyarrow.array(c, pyarrow.string()) for n, c in zip(COLUMNS, _columns(rows), strict=True)}
     table = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.table(columns), table)
-    plan_text = json.dumps({"key": plan.key, **asdict(plan)}, indent=1, ensure_ascii=False) + "\n"
     for name, content in (
         ("items.parquet", table.getvalue().to_pybytes()),
         ("vectors/zarr.json", _array_description(plan)),
-        ("plan.json", plan_text.encode()),
+        ("plan.json", plan_text(plan).encode()),
     ):
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
             write_whole(path, content)
+
+
+def plan_text(plan: Plan) -> str:
+    """The content of plan.json."""
+    return json.dumps({"key": plan.key, **asdict(plan)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _array_description(plan: Plan) -> bytes:
@@ -382,7 +402,7 @@ def _array_description(plan: Plan) -> bytes:
     return described
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
     """Remove a store: first its plan, so that a kill halfway leaves nothing that looks like a store."""
     (folder / "plan.json").unlink(missing_ok=True)
     shutil.rmtree(folder)

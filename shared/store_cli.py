@@ -1,4 +1,4 @@
-"""`mgx store`: what embeddings are there, and are they what was written."""
+"""`mgx store`: what embeddings are there, are they what was written, and handing them on."""
 
 import json
 from collections.abc import Callable
@@ -7,16 +7,35 @@ from typing import Any, TypeVar
 
 import click
 
-from mgx.shared.errors import Damaged, NotThere, WorkFailed
+from mgx.shared.errors import BadRequest, Damaged, NotThere, WorkFailed
 from mgx.shared.home import Home
-from mgx.shared.progress import say
+from mgx.shared.progress import progress, say
+
+PACK_EXAMPLE = """
+\b
+Example:
+  mgx store pack --dataset nyudv2 --perceptor imagebind -o nyudv2_imagebind.zip
+"""
+FETCH_EXAMPLE = """
+\b
+Examples:
+  mgx store fetch nyudv2_imagebind.zip
+  mgx store fetch https://example.org/nyudv2_imagebind.zip --sha256 1f0c...
+  mgx store fetch hf:somebody/features/nyudv2_imagebind.zip
+"""
+COMPARE_EXAMPLE = """
+\b
+Examples:
+  mgx store compare nyudv2/imagebind colleague.zip
+  mgx store compare nyudv2/imagebind nyudv2/unibind --json
+"""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group()
 def store() -> None:
-    """List and verify stored embeddings."""
+    """List, verify, share and compare stored embeddings."""
 
 
 def _filters(command: Command) -> Command:
@@ -31,34 +50,46 @@ def _filters(command: Command) -> Command:
 @click.pass_obj
 def ls(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
     """List the stores of the home directory."""
-    from mgx.shared.store import stores
+    from mgx.shared.store import store_folders
 
-    rows = []
-    for found in stores(home, dataset, perceptor):
-        commits = found.commits()
-        rows.append(
-            {
-                "store": str(found),
-                "key": found.plan.key,
-                "items": found.plan.items,
-                "features": found.plan.features,
-                "shards": found.plan.shards,
-                "committed": len(commits),
-                "skipped": sum(len(c.skipped) for c in commits),
-                "folder": str(found.folder),
-            }
-        )
+    rows = [_row(folder) for folder in store_folders(home, dataset, perceptor)]
     if as_json:
         click.echo(json.dumps(rows))
-        return
-    if not rows:
+    elif not rows:
         raise NotThere(f"no embeddings in {home.embeddings}. Make some with: mgx extract --dataset D --perceptor P")
-    for row in rows:
-        click.echo(
-            "{store}: {items} items x {features}, {committed}/{shards} shards, {skipped} skipped, key {key}".format(
-                **row
-            )
-        )
+    else:
+        for row in rows:
+            click.echo(_line(row))
+    if damaged := [str(row["store"]) for row in rows if "problem" in row]:
+        raise WorkFailed(f"damaged: {', '.join(damaged)}. What to do about it: mgx store verify")
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    """What is there of one store; of a damaged one its name and the problem."""
+    from mgx.shared.store import open_store
+
+    try:
+        found = open_store(folder)
+        commits = found.commits()
+    except Damaged as error:
+        return {"store": "/".join(folder.parts[-3:]), "problem": str(error), "folder": str(folder)}
+    return {
+        "store": str(found),
+        "key": found.plan.key,
+        "items": found.plan.items,
+        "features": found.plan.features,
+        "shards": found.plan.shards,
+        "committed": len(commits),
+        "skipped": sum(len(c.skipped) for c in commits),
+        "folder": str(folder),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "problem" in row:
+        return f"{row['store']}: damaged: {row['problem']}"
+    form = "{store}: {items} items x {features}, {committed}/{shards} shards, {skipped} skipped, key {key}"
+    return form.format(**row)
 
 
 def _verify(folder: Path, repair: bool) -> tuple[int, list[dict[str, object]]]:
@@ -107,3 +138,83 @@ def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], rep
             say("Forget what is damaged with: mgx store verify --repair")
     if damaged and not repair:
         raise WorkFailed(f"{len(damaged)} damaged shards.")
+
+
+@store.command(epilog=PACK_EXAMPLE)
+@_filters
+@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The pack.")
+@click.option("--replace", "anew", is_flag=True, help="Overwrite FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print the index as JSON.")
+@click.pass_obj
+def pack(
+    home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], output: Path, anew: bool, as_json: bool
+) -> None:
+    """Put stores into one file to share: vectors, ids, labels, groups, provenance; no media.
+
+    The same stores give the same bytes. `mgx store fetch` brings them into another home directory, and the
+    README inside says how to read them without mgx.
+    """
+    from mgx.shared.files import file_digest
+    from mgx.shared.pack import write_pack
+    from mgx.shared.store import stores
+
+    chosen = list(stores(home, dataset, perceptor))
+    if not chosen:
+        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store ls")
+    if output.is_dir() or (output.exists() and not anew):
+        raise BadRequest(f"{output} is there. Overwrite a file with --replace.")
+    index = write_pack(chosen, output)
+    if as_json:
+        click.echo(json.dumps(index, ensure_ascii=False))
+    say(f"{output}: {len(chosen)} stores, {output.stat().st_size:,} bytes, sha256 {file_digest(output)}")
+
+
+@store.command(epilog=FETCH_EXAMPLE)
+@click.argument("address", metavar="URL|PATH|hf:OWNER/REPO/FILE")
+@click.option("--sha256", default="", metavar="HEX", help="What the file must have.")
+@click.option("--replace", "anew", is_flag=True, help="Put its stores in the place of others.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
+@click.pass_obj
+def fetch(home: Home, address: str, sha256: str, anew: bool, as_json: bool) -> None:
+    """Bring a pack's stores into the home directory.
+
+    Everything is verified before anything appears. Stores that are there already stay as they are; others
+    in their place are replaced only with --replace.
+    """
+    from dataclasses import asdict
+
+    from mgx.shared.bring import brought
+    from mgx.shared.fetch import fetch as fetch_pack
+
+    with progress() as bars, brought(address, home.embeddings / ".fetch", bars, sha256.lower()) as path:
+        results = fetch_pack(path, home, anew)
+    if as_json:
+        click.echo(json.dumps([asdict(result) for result in results]))
+    for result in results:
+        said = {"same": "is there already", "mended": "mended", "replaced": "replaced", "new": "stored"}
+        say(f"{result.store}: {result.items} items, {said[result.outcome]}")
+
+
+@store.command(epilog=COMPARE_EXAMPLE)
+@click.argument("one", metavar="A")
+@click.argument("other", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def compare(home: Home, one: str, other: str, as_json: bool) -> None:
+    """Do two stores hold the same items, made in the same way, with the same content?
+
+    A and B are dataset/perceptor of the home directory, folders, or packs. Exit code 0: the same items, with
+    the same labels and groups in every modality. 1: not.
+    """
+    from mgx.shared.compare import compare as compare_sides
+    from mgx.shared.compare import side
+
+    with side(one, home) as first, side(other, home) as second:
+        result = compare_sides(first, second)
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
+    else:
+        for line in result.lines():
+            click.echo(line)
+    if not result.same_items:
+        raise WorkFailed(f"{one} and {other} do not hold the same items.")

@@ -8,7 +8,8 @@ import pytest
 
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.shared.home import Home, find_home
-from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest
+from mgx.shared.pack import write_pack
+from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest, stores
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -84,6 +85,16 @@ def toy(home: Home) -> Toy:
     made = Toy(home)
     made.write()
     return made
+
+
+@pytest.fixture(scope="session")
+def toy_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data set as a pack, made once; beside it the home directory that it was packed from."""
+    folder = tmp_path_factory.mktemp("packed")
+    home = find_home(folder / "home")
+    Toy(home).write()
+    write_pack(list(stores(home)), folder / "toy.zip")
+    return folder / "toy.zip"
 
 
 def features_of(home: Home, *dataset: str) -> FeatureSet:

@@ -10,16 +10,18 @@ from mgx.shared import cli
 from mgx.shared.cli import COMMANDS, run
 from mgx.shared.home import find_home
 
+GROUPS = ("checkpoint", "data", "export", "import", "store")
+
 
 def test_every_command_has_help_with_an_example(capsys):
     for name in COMMANDS:
         assert run([name, "--help"]) == 0
         text = capsys.readouterr().out
-        if name not in ("checkpoint", "data", "store"):
+        if name not in GROUPS:
             assert f"mgx {name}" in text.split("Example", 1)[1]
 
 
-@pytest.mark.parametrize("group", ["checkpoint", "data", "store"])
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_subcommand_has_help_with_an_example(group, capsys):
     command = cli.mgx.get_command(click.Context(cli.mgx), group)
     assert isinstance(command, click.Group)
@@ -75,7 +77,7 @@ def test_an_unexpected_error_has_no_traceback_but_with_debug(home, monkeypatch, 
     def broken(*args: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("mgx.shared.store.stores", broken)
+    monkeypatch.setattr("mgx.shared.store.store_folders", broken)
     assert run(["--home", str(home.root), "store", "ls"]) == 1
     assert "unexpected ZeroDivisionError: oh" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):

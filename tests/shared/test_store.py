@@ -333,6 +333,26 @@ def test_ls_of_nothing_says_what_to_do(home, capsys):
     assert "mgx extract" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("plan", ["5", "[]", "{", '{"key": "k"}', "\xff"])
+def test_ls_names_a_damaged_store_and_goes_on(plan, home, capsys):
+    folder = fill(home)
+    shutil.copytree(folder, folder.with_name("audio"))
+    (folder.with_name("audio") / "plan.json").write_text(plan, encoding="latin-1")
+    assert run(["--home", str(home.root), "store", "ls"]) == 1
+    said = capsys.readouterr()
+    assert "d/p/audio: damaged: " in said.out
+    assert f"d/p/image: {ITEMS} items" in said.out
+    assert "damaged: d/p/audio" in said.err
+    assert run(["--home", str(home.root), "store", "ls", "--json"]) == 1
+    assert [row["store"] for row in json.loads(capsys.readouterr().out)] == ["d/p/audio", "d/p/image"]
+
+
+def test_ls_names_a_damaged_record(home, capsys):
+    (fill(home) / "commits/00003.json").write_text("{")
+    assert run(["--home", str(home.root), "store", "ls"]) == 1
+    assert "00003.json is not a commit record" in capsys.readouterr().out
+
+
 def test_a_lost_store_is_not_there(home):
     shutil.rmtree(fill(home))
     with pytest.raises(NotThere):

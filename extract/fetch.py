@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from mgx.extract.archives import BrokenOff, unpack_members
+from mgx.extract.members import BrokenOff, unpack_members
 from mgx.extract.sources import (
     FOLDER,
     FileState,

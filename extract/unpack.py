@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mgx.extract.archives import BrokenOff, unpack_members
+from mgx.extract.members import BrokenOff, unpack_members
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.files import file_digest, write_whole
 from mgx.shared.manifest import SHIPPED, SourceFile

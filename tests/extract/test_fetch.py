@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from mgx.extract import fetch as fetching
 from mgx.extract import fetch_cli
-from mgx.extract.archives import placed
+from mgx.extract.members import placed
 from mgx.extract.sources import FOLDER, Listing
 from mgx.shared.cli import run
 from mgx.shared.download import Patience

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from mgx.extract import archives
-from mgx.extract.archives import BrokenOff, Unpacked, placed, unpack_members
+from mgx.extract.members import BrokenOff, Unpacked, placed, unpack_members
 from mgx.shared.errors import BadRequest, Damaged, DiskFull
 from mgx.shared.manifest import SourceFile
 

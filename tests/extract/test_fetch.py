@@ -434,10 +434,10 @@ def test_two_fetches_do_not_mix(world: World) -> None:
 
 KILLED = """
 import os, signal, sys
-from mgx.extract import archives
+from mgx.extract import members
 from mgx.shared import download
 from mgx.shared.cli import run
-archives.BATCH = 0
+members.BATCH = 0
 def dying(function, after):
     calls = 0
     def wrapped(*args):
@@ -450,7 +450,7 @@ def dying(function, after):
 if sys.argv[1] == "download":
     download.Part.add = dying(download.Part.add, 3)
 elif sys.argv[1] == "unpack":
-    archives._copy = dying(archives._copy, 4)
+    members._copy = dying(members._copy, 4)
 else:
     from mgx.extract import fetch
     fetch.write_record = dying(fetch.write_record, int(sys.argv[1]))

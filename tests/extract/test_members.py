@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mgx.extract import archives
+from mgx.extract import members
 from mgx.extract.members import BrokenOff, Unpacked, placed, unpack_members
 from mgx.shared.errors import BadRequest, Damaged, DiskFull
 from mgx.shared.manifest import SourceFile
@@ -168,7 +168,7 @@ def test_a_zip_bomb_that_lies_about_its_size_writes_no_more_than_it_declares(tmp
 
 @pytest.mark.parametrize("form", ["zip", "tar.gz"])
 def test_an_archive_that_swells_is_refused(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "SMALL", 1000)
+    monkeypatch.setattr(members, "SMALL", 1000)
     path = tmp_path / f"a.{form}"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) if form == "zip" else tarfile.open(path, "w:gz") as opened:
         content, name = b"\0" * 3_000_000, "x"
@@ -203,7 +203,7 @@ def test_a_header_that_wants_the_memory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_noticed_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: SimpleNamespace(free=500))
+    monkeypatch.setattr(members.shutil, "disk_usage", lambda path: SimpleNamespace(free=500))
     with pytest.raises(DiskFull, match="500 bytes are free, it has 1,000"):
         unpack(make(tmp_path / "a.tar", FILES), tmp_path / "data")
 
@@ -286,7 +286,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, form: str, content: bytes
 
 
 def test_what_the_listing_holds_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "BATCH", 0)
+    monkeypatch.setattr(members, "BATCH", 0)
     path, root = make(tmp_path / "a.tar.gz", noisy()), tmp_path / "data"
     kept = Kept(root)
     broken = tmp_path / "b" / "a.tar.gz"
@@ -306,9 +306,9 @@ def test_what_the_listing_holds_is_passed_over(tmp_path: Path, monkeypatch: pyte
 
 KILLED = """
 import os, pathlib, signal, sys
-from mgx.extract import archives
+from mgx.extract import members
 from mgx.shared.manifest import SourceFile
-copy = archives._copy
+copy = members._copy
 count = 0
 def dies(content, stream, size):
     global count
@@ -318,9 +318,9 @@ def dies(content, stream, size):
         stream.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     copy(content, stream, size)
-archives._copy = dies
+members._copy = dies
 path = pathlib.Path(sys.argv[1])
-archives.unpack_members(path, SourceFile(path=path.name, unpack="tar"), path.parent / "data")
+members.unpack_members(path, SourceFile(path=path.name, unpack="tar"), path.parent / "data")
 """
 
 

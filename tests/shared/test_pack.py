@@ -20,6 +20,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
+from mgx.shared import bring
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.fetch import fetch, unpack
@@ -525,9 +526,8 @@ def test_addresses_that_name_nothing(address, part, other, capsys):
 
 @pytest.fixture
 def downloads(pack: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What was asked for of stand-ins for mgx.shared.download and mgx.shared.hub, which give the toy pack."""
+    """What was asked of stand-ins for the functions that download and know the hub, which give the toy pack."""
     asked: list[Any] = []
-    download, hub = types.ModuleType("mgx.shared.download"), types.ModuleType("mgx.shared.hub")
 
     def give(addresses: list[Any], target: Path, **facts: Any) -> None:
         asked.append((addresses, facts["size"], facts["sha256"]))
@@ -536,10 +536,8 @@ def downloads(pack: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def find(repo: str, revision: str, path: str, kind: str) -> Any:
         return types.SimpleNamespace(address=f"{kind} {repo} {path} {revision}", size=5, sha256="5e")
 
-    download.__dict__.update(Address=str, download=give)
-    hub.__dict__.update(hub_file=find)
-    monkeypatch.setitem(sys.modules, "mgx.shared.download", download)
-    monkeypatch.setitem(sys.modules, "mgx.shared.hub", hub)
+    for name, stand_in in (("Address", str), ("download", give), ("hub_file", find)):
+        monkeypatch.setattr(bring, name, stand_in)
     return asked
 
 

@@ -30,6 +30,7 @@ from mgx.extract.sources import (
 from mgx.extract.unpack import unpack_shipped
 from mgx.shared.download import Address, Patience, download
 from mgx.shared.errors import (
+    BadManifest,
     BadRequest,
     Damaged,
     DiskFull,
@@ -138,6 +139,8 @@ def _sources(parcel: Parcel, request: Request) -> list[Source]:
             raise unknown(f"part of {parcel.name}", name, parts)
     by_hand = ("manual", "package")
     serving = [s for s in sources if _files(s, request) or (s.kind in by_hand and not request.only)]
+    if not parts and not serving:
+        raise BadManifest(f"{parcel.name}: its sources list no files. Each needs a [[source.file]] with a path.")
     if not serving:
         raise BadRequest(f"{parcel.name}: all files are optional. Name those to fetch with --only: {', '.join(parts)}")
     # A source that lacks one of the parts cannot serve the request alone; it still helps with the others.

@@ -19,7 +19,7 @@ from mgx.shared import errors
 from mgx.shared.download import Address, Part, Patience, download
 from mgx.shared.hub import full_revision, hub_file
 from mgx.shared.progress import Lines, Quiet, amount
-from tests.server import Drop, Instead, Redirect, Served, Server, Stall, Status
+from tests.server import Drop, Instead, Redirect, Served, Server, Stall, Status, Trickle
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -99,6 +99,13 @@ def test_a_dropped_connection_goes_on_at_the_byte(server, target, capsys):
     assert "broke after 100,000 bytes. Trying again in 0 s, from byte 100,000." in capsys.readouterr().err
 
 
+def test_a_file_whose_length_only_the_manifest_knows_goes_on_too(server, target):
+    server.files["/a.bin"] = Served(CONTENT, sized=False, faults=[Drop(100_000)])
+    fetch(server, target, size=len(CONTENT))
+    assert arrived(target)
+    assert server.ranges("/a.bin") == ["", "bytes=100000-"]
+
+
 def test_many_drops_that_bring_bytes_are_no_failure(server, target):
     server.files["/a.bin"] = Served(CONTENT, faults=[Drop(20_000)] * 10)
     fetch(server, target)
@@ -133,6 +140,14 @@ def test_a_stall_is_noticed_and_goes_on(server, target):
     download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=replace(HASTY, stall=STALL))
     assert arrived(target)
     assert server.ranges("/a.bin") == ["", "bytes=120000-"]
+
+
+def test_a_trickle_is_as_good_as_a_stall(server, target, capsys):
+    server.files["/a.bin"] = Served(CONTENT, faults=[Trickle(0)])
+    download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=replace(HASTY, stall=STALL))
+    assert arrived(target)
+    assert "bytes a second, after" in capsys.readouterr().err
+    assert len(server.log) == 2
 
 
 def test_a_part_that_is_complete_is_not_asked_for_again(server, target):

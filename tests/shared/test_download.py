@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from mgx.shared import errors
 from mgx.shared.download import Address, Part, Patience, download
 from mgx.shared.hub import full_revision, hub_file
-from mgx.shared.progress import Lines, Quiet, amount
+from mgx.shared.progress import Lines, Quiet, amount, progress
 from tests.server import Drop, Instead, Redirect, Served, Server, Stall, Status, Trickle
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -494,3 +495,22 @@ def test_lines_tell_rate_and_time_left(capsys, monkeypatch):
         "a.tar: 10.0 GB to do, 4.0 GB are there",
         "a.tar: 7.0 GB of 10.0 GB, 50.0 MB/s, about 1.0 minutes left",
     ]
+
+
+def test_bars_show_sizes_and_rates_and_one_line_for_many_files(monkeypatch):
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress() as bars:
+        for name in ("first.tar", "second.tar"):
+            bars.start(name, 17_000_000_000, 4_000_000_000, "bytes")
+            bars.advance(13_000_000_000)
+        bars.start("things", 10)
+        bars.advance(4)
+    last = screen.getvalue().rsplit("second.tar", 1)[1]
+    assert "17.0/17.0 GB" in last and "things" in last and "4/10" in last
+    assert "first.tar" not in last

@@ -30,6 +30,7 @@ from mgx.extract.sources import (
 from mgx.extract.unpack import unpack_shipped
 from mgx.shared.download import Address, Patience, download
 from mgx.shared.errors import (
+    BadManifest,
     BadRequest,
     Damaged,
     DiskFull,
@@ -98,7 +99,7 @@ def plan(parcel: Parcel, request: Request) -> Plan:
     sources = _sources(parcel, request)
     request = replace(request, patience=replace(request.patience, tries=1))  # a plan has no need to wait
     states = {source.id: _states(parcel, source, request) for source in sources}
-    source = next((s for s in sources if _complete(states[s.id])), sources[0])
+    source = next((s for s in sources if _complete(states[s.id], states)), sources[0])
     return _plan(parcel, source, states[source.id], request, ask=True)
 
 
@@ -114,14 +115,22 @@ def fetch(parcel: Parcel, request: Request, progress: Progress | None = None) ->
         return []
     with _alone(parcel):
         states = {source.id: _states(parcel, source, request) for source in sources}
-        for source in sources:
-            if _complete(states[source.id]):
-                return states[source.id]
+        if any(_complete(states[source.id], states) for source in sources):
+            return [state for of_source in states.values() for state in of_source if state.done]
         return _try_each(parcel, sources, states, request, progress or Quiet())
 
 
-def _complete(states: Sequence[FileState]) -> bool:
-    return bool(states) and all(state.done for state in states)
+def _complete(of_source: Sequence[FileState], states: Mapping[str, Sequence[FileState]]) -> bool:
+    """Whether every part of a source is there, from whichever source."""
+    return bool(of_source) and {state.part for state in of_source} <= _parts_there(states)
+
+
+def _parts_there(states: Mapping[str, Sequence[FileState]]) -> set[str]:
+    """The parts of which one source's files are all there."""
+    there: set[str] = set()
+    for of_source in states.values():
+        there |= {s.part for s in of_source} - {s.part for s in of_source if not s.done}
+    return there
 
 
 def _sources(parcel: Parcel, request: Request) -> list[Source]:
@@ -138,6 +147,8 @@ def _sources(parcel: Parcel, request: Request) -> list[Source]:
             raise unknown(f"part of {parcel.name}", name, parts)
     by_hand = ("manual", "package")
     serving = [s for s in sources if _files(s, request) or (s.kind in by_hand and not request.only)]
+    if not parts and not serving:
+        raise BadManifest(f"{parcel.name}: its sources list no files. Each needs a [[source.file]] with a path.")
     if not serving:
         raise BadRequest(f"{parcel.name}: all files are optional. Name those to fetch with --only: {', '.join(parts)}")
     # A source that lacks one of the parts cannot serve the request alone; it still helps with the others.
@@ -183,9 +194,9 @@ def _try_each(
     progress: Progress,
 ) -> list[FileState]:
     """Try the sources until every part is there."""
-    got: set[str] = set()
-    failed: dict[str, MgxError] = {}  # by part
-    brought: list[FileState] = []
+    got = _parts_there(states)
+    failed: dict[str, MgxError] = {}  # by path
+    brought = [state for of_source in states.values() for state in of_source if state.part in got and state.done]
     for source in sources:
         if failed:
             _tell(failed.values())
@@ -194,15 +205,16 @@ def _try_each(
         wanted = [(files[state.path], state) for state in states[source.id] if state.part not in got]
         failed = _fetch_source(parcel, source, wanted, request, progress)
         after = [file_state(parcel.root, source, file) for file, _ in wanted]
-        brought += [state for state in after if state.part not in failed]
-        got |= {name for state in after if state.part not in failed for name in (state.part, state.path)}
-        if not failed and set(request.only) <= got:
+        lacking = {state.part for state in after if state.path in failed}
+        brought += [state for state in after if state.part not in lacking]
+        got |= {state.part for state in after} - lacking
+        if not failed and set(request.only) <= got | {state.path for state in brought}:
             return brought
     errors = list(failed.values())
     if all(error is errors[0] for error in errors) and isinstance(errors[0], NotFetched | NotThere):
         raise errors[0]
     lines = dict.fromkeys(map(str, errors))
-    raise WorkFailed("\n".join([f"{parcel.name}: {len(failed)} parts did not arrive.", *lines])) from errors[0]
+    raise WorkFailed("\n".join([f"{parcel.name}: {len(failed)} files did not arrive.", *lines])) from errors[0]
 
 
 def _tell(errors: Iterable[MgxError]) -> None:
@@ -217,7 +229,7 @@ def _fetch_source(
     request: Request,
     progress: Progress,
 ) -> dict[str, MgxError]:
-    """Fetch files of one source; the errors by part."""
+    """Fetch files of one source; the errors by path."""
     open_files = [(file, state) for file, state in wanted if not state.done]
     if source.kind == "manual":
         return _ask_for(parcel, source, open_files) if open_files or not source.file else {}
@@ -229,9 +241,9 @@ def _fetch_source(
         except DiskFull:
             raise
         except (NotFetched, Damaged) as error:
-            failed[state.part] = error
+            failed[file.path] = error
             if isinstance(error, SOURCE_IS_DOWN):
-                return failed | {state.part: error for _, state in open_files[n:]}
+                return failed | {file.path: error for file, _ in open_files[n:]}
     return failed
 
 
@@ -240,7 +252,7 @@ def _ask_for(parcel: Parcel, source: Source, open_files: Sequence[tuple[SourceFi
     names = ", ".join(file.path for file, _ in open_files)
     what = f" Put {names} into {parcel.root}, and run the same command again." if names else ""
     error = NotThere(f"{parcel.name}: source {source.id!r} is to be had by hand only. {source.note}{what}")
-    return {state.part: error for _, state in open_files} or {source.id: error}
+    return {file.path: error for file, _ in open_files} or {source.id: error}
 
 
 def _bring(
@@ -357,7 +369,7 @@ def _plan(parcel: Parcel, source: Source, states: Sequence[FileState], request: 
         left = max(size - state.bytes, 0) if state.state == "partial" else size
         if files[state.path].unpack:
             packed.append(left)
-            unpacked += size  # media do not shrink
+            unpacked += max(size - _came_out(parcel, files[state.path]), 0)  # media do not shrink
         else:
             plain += left
     # Without keeping them, each archive goes before the next one comes.
@@ -371,6 +383,12 @@ def _plan(parcel: Parcel, source: Source, states: Sequence[FileState], request: 
         needed=needed,
         free=_free(parcel.root),
     )
+
+
+def _came_out(parcel: Parcel, file: SourceFile) -> int:
+    """Bytes that an unfinished unpacking has brought already."""
+    record = read_record(parcel.root, file.path)
+    return Listing(parcel.root, file.path, record.sha256).bytes() if record else 0
 
 
 def _sized(

@@ -190,6 +190,10 @@ class Listing:
             size, _, place = line.partition("\t")
             yield place, int(size)
 
+    def bytes(self) -> int:
+        """Bytes of the files that are still there."""
+        return sum(size for place, size in self._known.items() if _fits(self.root / place, size))
+
     def holds(self, path: str, size: int) -> bool:
         """Whether a file came out of this archive and is still of its size."""
         return self._known.get(path) == size and _fits(self.root / path, size)

@@ -52,7 +52,8 @@ class Patience:
     """How long to wait for what, in seconds."""
 
     connect: float = 20.0
-    stall: float = 60.0  # without a byte
+    stall: float = 60.0  # without a byte, or with fewer than `least` in each
+    least: float = 1000.0  # bytes a second
     tries: int = 6  # in a row that bring no new byte
     pause: float = 1.0  # before the second try; doubled before each further one
     longest: float = 60.0  # pause
@@ -123,7 +124,7 @@ def _persist(
     failures, furthest = 0, part.length
     while True:
         try:
-            return _attempt(client, address, part, size, sha256)
+            return _attempt(client, address, part, size, sha256, patience)
         except WrongDigest as error:
             if not part.older:
                 raise
@@ -142,7 +143,9 @@ def _persist(
             time.sleep(pause)
 
 
-def _attempt(client: "Client", address: Address, part: "Part", size: int | None, sha256: str) -> Receipt:
+def _attempt(
+    client: "Client", address: Address, part: "Part", size: int | None, sha256: str, patience: Patience
+) -> Receipt:
     """One request for what is missing, then the checks, then the name."""
     part.load()
     if size is not None and part.length > size:
@@ -155,7 +158,7 @@ def _attempt(client: "Client", address: Address, part: "Part", size: int | None,
             return part.finish(address, size, sha256)
         total = _accept(response, address, part, size)
         with part.writing(address, response, total):
-            for chunk in response.iter_raw():
+            for chunk in _flowing(response.iter_raw(), address, part, patience):
                 if part.length == 0 and not _is_page_wanted(part.target) and PAGE.match(chunk):
                     raise WebPage(f"{part.target.name}: a web page came from {address} in place of the file.")
                 part.add(chunk)
@@ -165,6 +168,19 @@ def _attempt(client: "Client", address: Address, part: "Part", size: int | None,
     if whole is not None and part.length < whole:
         raise Truncated(f"{part.target.name}: only {part.length:,} of {whole:,} bytes came from {address}.")
     return part.finish(address, size, sha256)
+
+
+def _flowing(chunks: Iterator[bytes], address: Address, part: "Part", patience: Patience) -> Iterator[bytes]:
+    """The chunks, or Stalled if they trickle: a new connection is often a quick one."""
+    since, bytes_since = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        bytes_since += len(chunk)
+        if (seconds := time.monotonic() - since) > patience.stall:
+            if bytes_since < patience.least * seconds:
+                name, rate = part.target.name, bytes_since / seconds
+                raise Stalled(f"{name}: {address} sends {rate:.0f} bytes a second, after {part.length:,} bytes.")
+            since, bytes_since = time.monotonic(), 0
 
 
 def _accept(response: "Response", address: Address, part: "Part", size: int | None) -> int | None:

@@ -77,13 +77,16 @@ class Lines(Quiet):
 
 
 class Bars(Quiet):
-    """A bar a job, with the time left."""
+    """A bar a job, with the time left. Of files there may be more than a terminal has lines: one bar serves them."""
 
     def __init__(self, bars: Any) -> None:
-        self._bars, self._task = bars, None
+        self._bars, self._task, self._unit = bars, None, ""
 
     def start(self, what: str, total: int, done: int = 0, unit: str = "") -> None:
         super().start(what, total)
+        if unit and unit == self._unit:
+            self._bars.update(self._task, visible=False)
+        self._unit = unit
         self._task = self._bars.add_task(what, total=total or None, completed=done, unit=unit)
 
     def advance(self, units: int = 1) -> None:

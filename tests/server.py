@@ -34,6 +34,13 @@ class Stall:
 
 
 @dataclass(frozen=True)
+class Trickle:
+    """After so many bytes of the body, send one each tenth of a second."""
+
+    after: int
+
+
+@dataclass(frozen=True)
 class Status:
     """Answer with this status and no file."""
 
@@ -56,7 +63,7 @@ class Instead:
     type: str = "application/octet-stream"
 
 
-Fault = Drop | Stall | Status | Redirect | Instead
+Fault = Drop | Stall | Trickle | Status | Redirect | Instead
 
 
 @dataclass
@@ -188,9 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None:
             self.wfile.write(content[start:])
             return
-        assert isinstance(fault, Drop | Stall)
+        assert isinstance(fault, Drop | Stall | Trickle)
         self.wfile.write(content[start : start + fault.after])
         self.wfile.flush()
+        while isinstance(fault, Trickle) and not self.owner.stopping.wait(0.1):
+            start += 1
+            self.wfile.write(content[start + fault.after - 1 :][:1])
         if isinstance(fault, Stall):
             self.owner.stopping.wait(30)
         self.close_connection = True

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ import pytest
 from mgx.shared import errors
 from mgx.shared.download import Address, Part, Patience, download
 from mgx.shared.hub import full_revision, hub_file
-from mgx.shared.progress import Lines, Quiet, amount
-from tests.server import Drop, Instead, Redirect, Served, Server, Stall, Status
+from mgx.shared.progress import Lines, Quiet, amount, progress
+from tests.server import Drop, Instead, Redirect, Served, Server, Stall, Status, Trickle
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -99,6 +100,13 @@ def test_a_dropped_connection_goes_on_at_the_byte(server, target, capsys):
     assert "broke after 100,000 bytes. Trying again in 0 s, from byte 100,000." in capsys.readouterr().err
 
 
+def test_a_file_whose_length_only_the_manifest_knows_goes_on_too(server, target):
+    server.files["/a.bin"] = Served(CONTENT, sized=False, faults=[Drop(100_000)])
+    fetch(server, target, size=len(CONTENT))
+    assert arrived(target)
+    assert server.ranges("/a.bin") == ["", "bytes=100000-"]
+
+
 def test_many_drops_that_bring_bytes_are_no_failure(server, target):
     server.files["/a.bin"] = Served(CONTENT, faults=[Drop(20_000)] * 10)
     fetch(server, target)
@@ -133,6 +141,14 @@ def test_a_stall_is_noticed_and_goes_on(server, target):
     download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=replace(HASTY, stall=STALL))
     assert arrived(target)
     assert server.ranges("/a.bin") == ["", "bytes=120000-"]
+
+
+def test_a_trickle_is_as_good_as_a_stall(server, target, capsys):
+    server.files["/a.bin"] = Served(CONTENT, faults=[Trickle(0)])
+    download([Address(server.url + "/a.bin")], target, sha256=SHA256, patience=replace(HASTY, stall=STALL))
+    assert arrived(target)
+    assert "bytes a second, after" in capsys.readouterr().err
+    assert len(server.log) == 2
 
 
 def test_a_part_that_is_complete_is_not_asked_for_again(server, target):
@@ -479,3 +495,22 @@ def test_lines_tell_rate_and_time_left(capsys, monkeypatch):
         "a.tar: 10.0 GB to do, 4.0 GB are there",
         "a.tar: 7.0 GB of 10.0 GB, 50.0 MB/s, about 1.0 minutes left",
     ]
+
+
+def test_bars_show_sizes_and_rates_and_one_line_for_many_files(monkeypatch):
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress() as bars:
+        for name in ("first.tar", "second.tar"):
+            bars.start(name, 17_000_000_000, 4_000_000_000, "bytes")
+            bars.advance(13_000_000_000)
+        bars.start("things", 10)
+        bars.advance(4)
+    last = screen.getvalue().rsplit("second.tar", 1)[1]
+    assert "17.0/17.0 GB" in last and "things" in last and "4/10" in last
+    assert "first.tar" not in last

@@ -203,8 +203,8 @@ class Modality(Block):
     `track_of` names the modality whose files hold this one as well, as films hold sound.
     `policy`, of text: where an item has several captions, the `first`, the `longest`, or `all`, whose vectors are
     averaged; or a `template` of {label}, the class, and {prompt}, its readable name.
-    `unit`, of depth: metres, millimetres, `m_or_mm` (whole numbers are millimetres, others metres), disparity with
-    `focal` (pixels) and `baseline` (metres), or SUN RGB-D's rotated 16 bits.
+    `unit`, of depth: metres, millimetres, `m_or_mm` (whole numbers are millimetres, others metres), disparity, or
+    SUN RGB-D's rotated 16 bits. `focal` (pixels) and `baseline` (metres) of the camera relate disparity and depth.
     """
 
     LATER: ClassVar[tuple[str, ...]] = ("track_of", "policy", "template", "focal", "baseline")
@@ -232,14 +232,14 @@ class Modality(Block):
             raise ValueError("a template says the class: write label_leak = true")
         if self.track_of and (self.path is not None or self.column is not None):
             raise ValueError("'track_of' stands in place of 'path' and 'column'")
-        if (self.unit == "disparity") != (self.focal is not None and self.baseline is not None):
-            raise ValueError("unit 'disparity' and the keys 'focal' and 'baseline' go together")
+        if (self.focal is None) != (self.baseline is None) or (self.unit == "disparity" and self.focal is None):
+            raise ValueError("'focal' and 'baseline' go together, and unit 'disparity' needs them")
         _check_template(self.template)
         return self
 
     @property
     def focal_baseline(self) -> float:
-        """Disparity times depth, in pixel metres; 0 where depth is not stored as disparity."""
+        """Disparity times depth, in pixel metres; 0 where the camera is not described."""
         return (self.focal or 0.0) * (self.baseline or 0.0)
 
 

@@ -194,7 +194,7 @@ def _write_index(place: Path, stamp: Mapping[str, Any], index: Index) -> None:
         "names": "".join(f"{name}\0" for name in index.rows).encode(),
         "points": index.points,
     }
-    arrays = {key: np.frombuffer(blob, np.uint8) for key, blob in blobs.items()}
+    arrays: dict[str, Any] = {key: np.frombuffer(blob, np.uint8) for key, blob in blobs.items()}
     with whole_file(place) as draft, draft.open("wb") as stream:
         np.savez_compressed(stream, places=index.places, **arrays)
 
@@ -266,7 +266,7 @@ def _walk_headers(stream: IO[bytes], rows: _Rows, most: int) -> str:
     last = -1
     with tarfile.open(fileobj=stream, mode="r:") as opened:
         while (info := opened.next()) is not None:
-            opened.members.clear()  # it would remember every one
+            vars(opened)["members"].clear()  # it would remember every one
             if info.offset <= last or info.size < 0:
                 return f"it is damaged at byte {info.offset}"
             last = info.offset

@@ -54,7 +54,7 @@ def duration(stream: IO[bytes]) -> float:
             if track.duration and track.duration > 0:
                 return float(track.duration * track.time_base)
         if tracks and container.duration and container.duration > 0:
-            return container.duration / 1e6  # FFmpeg counts microseconds here
+            return float(container.duration) / 1e6  # FFmpeg counts microseconds here
         raise ValueError("its length is not known")
 
 

@@ -14,6 +14,7 @@ def to_metres(numbers: np.ndarray, unit: str, focal_baseline: float = 0.0) -> np
     `m_or_mm`: whole numbers are millimetres, others metres. `disparity`: `focal_baseline` (pixel metres) over it.
     `sunrgbd`: 16 bits rotated by three, of millimetres. ValueError if numbers of this type have no such unit.
     """
+    metres: np.ndarray
     if unit == "m_or_mm":
         unit = "m" if numbers.dtype.kind == "f" else "mm"
     if unit == "sunrgbd":
@@ -32,9 +33,11 @@ def to_metres(numbers: np.ndarray, unit: str, focal_baseline: float = 0.0) -> np
 
 def disparity(metres: np.ndarray, focal_baseline: float) -> np.ndarray:
     """float32 disparity as ImageBind was trained on: depth clipped to [0.01, 50] metres, not known being nearest."""
-    return np.divide(focal_baseline, np.clip(metres, NEAREST, FARTHEST)).astype(np.float32)
+    shifts: np.ndarray = focal_baseline / np.clip(metres, NEAREST, FARTHEST)
+    return shifts.astype(np.float32)
 
 
 def millimetres(metres: np.ndarray) -> np.ndarray:
     """uint16 millimetres, as LanguageBind's pictures of depth hold them; farther than 65.535 metres is that."""
-    return np.round(np.minimum(metres.astype(np.float64) * 1000, 65535)).astype(np.uint16)
+    whole: np.ndarray = np.round(np.minimum(metres.astype(np.float64) * 1000, 65535))
+    return whole.astype(np.uint16)

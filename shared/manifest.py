@@ -353,6 +353,13 @@ def find_manifest(name: str, home: Home) -> Manifest:
     raise unknown("data set", name, known_names(home), "Your own: mgx data init PATH.")
 
 
+def manifest_text(manifest: Manifest) -> str:
+    """The TOML that a manifest was read from."""
+    own = manifest.root / MANIFEST_NAME
+    at = Path(manifest.path) if manifest.path else own if own.is_file() else SHIPPED / f"{manifest.name}.toml"
+    return at.read_text(encoding="utf-8")
+
+
 def data_set_name(name: str, home: Home) -> str:
     """What embeddings and records call a data set that was named by its manifest's path; names stay as they are."""
     return find_manifest(name, home).name if name.endswith(".toml") or "/" in name else name

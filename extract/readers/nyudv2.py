@@ -46,11 +46,21 @@ def read(manifest: Manifest) -> Iterator[Item]:
         if (scene, frame) in seen:
             continue
         seen.add((scene, frame))
-        label = scene.split("_")[0]
-        place = PLACE.match(scene)
+        label = label_of(scene)
         media = {name: (sources[name],) for name in ARRAYS if name in sources and name in manifest.modalities}
         spoken = {name: of[label] for name, of in texts.items() if label in of}
-        yield Item(f"{scene}/{frame}", label, place[0] if place else scene, "", {**media, **spoken}, f"{scene}/{frame}")
+        yield Item(f"{scene}/{frame}", label, group_of(scene), "", {**media, **spoken}, f"{scene}/{frame}")
+
+
+def label_of(scene: str) -> str:
+    """The published rule: kitchen of kitchen_0011a, living of living_room_0003."""
+    return scene.split("_")[0]
+
+
+def group_of(scene: str) -> str:
+    """The recording that a scene's folder is a part of: kitchen_0011 of kitchen_0011a."""
+    place = PLACE.match(scene)
+    return place[0] if place else scene
 
 
 def _of_shards(shards: list[Path]) -> Iterator[tuple[str, str, Sources]]:

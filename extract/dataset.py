@@ -6,7 +6,8 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from mgx.extract.archives import Index, index_of
@@ -153,9 +154,14 @@ def escape(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in CONTROL else c for c in text)
 
 
+@lru_cache(maxsize=4096)  # a data set has few labels, and many items
+def _is_name(label: str) -> bool:
+    return label == label.strip() == escape(label)
+
+
 def label_problem(item: Item) -> str:
     """What is wrong with a label as a name, or nothing."""
-    if item.label == item.label.strip() == escape(item.label):
+    if _is_name(item.label):
         return ""
     return f"item {item.id!r}: label {item.label!r} would not serve as a name (control character, blank at an end)."
 
@@ -173,13 +179,13 @@ def _checked(
     problems: list[str] = []
     for read in items:
         media = folder.present(read)
-        media |= {name: media[owner] for name, owner in tracks.items() if owner in media}
-        item = replace(read, group=read.group or read.id, media=media)
+        shared = {name: media[owner] for name, owner in tracks.items() if owner in media}
+        item = Item(read.id, read.label, read.group or read.id, read.part, media | shared, read.place)
         # A label with a blank too many is a slip, not a label to drop.
         unknown = item.label and item.label not in classes and not label_problem(item)
         if unknown and manifest.label.on_unknown == "drop":
             dropped[item.label] += 1
-        elif problem := _problem(manifest, item, kept.get(item.id), folder):
+        elif problem := _problem(manifest, item, kept.get(item.id)) or folder.problem(read, media):
             problems.append(f"{manifest.root}: {item.place}: {problem}")
         else:
             kept[item.id] = item
@@ -206,7 +212,7 @@ def _lost(manifest: Manifest, read: Item, item: Item) -> Iterator[tuple[str, str
                 yield name, str(view.relative_to(manifest.root) if view.is_relative_to(manifest.root) else view)
 
 
-def _problem(manifest: Manifest, item: Item, twin: Item | None, folder: "_Folder") -> str:
+def _problem(manifest: Manifest, item: Item, twin: Item | None) -> str:
     """What is wrong with one item's description, or nothing."""
     if not item.id:
         return "an item without id."
@@ -226,8 +232,7 @@ def _problem(manifest: Manifest, item: Item, twin: Item | None, folder: "_Folder
         return f"item {item.id!r}: part {item.part!r} is none of {', '.join(p or 'nothing' for p in PARTS)}."
     if not item.group.isprintable():
         return f"item {item.id!r}: group {item.group!r} holds a control character."
-    outside = [path for path in _files(item) if not folder.holds(path)]
-    return f"item {item.id!r}: {outside[0]} leads out of the data set's folder." if outside else ""
+    return ""
 
 
 def _safe(name: str) -> bool:
@@ -246,15 +251,6 @@ def is_file(path: Path) -> bool:
         raise
 
 
-def _files(item: Item) -> Iterator[Path]:
-    """The files, or archives, that an item's media lie in; those of a track are its owner's."""
-    for views in item.media.values():
-        for view in views:
-            file = file_of(view)
-            if file is not None:
-                yield file.archive if isinstance(file, Member) else file
-
-
 def _how(manifest: Manifest) -> str:
     if manifest.items.reader == "tree":
         return f"No file fits items.pattern = {manifest.items.pattern!r} with a declared modality."
@@ -268,7 +264,7 @@ class _Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._known: dict[Path, bool] = {}
+        self._inside: dict[str, bool] = {}
         self._listed: dict[str, Mapping[str, bool] | None] = {}
         self._indexes: dict[Path, Index | None] = {}
 
@@ -276,13 +272,23 @@ class _Folder:
         """The modalities of which every view is there: an item with half of its views would be another measurement."""
         return {name: views for name, views in item.media.items() if all(map(self._is_there, views))}
 
-    def holds(self, path: Path) -> bool:
-        """Whether the file really lies inside."""
-        if not self._is_plain(path) and path.is_symlink():
+    def problem(self, item: Item, media: Mapping[str, Sequence[Source]]) -> str:
+        """Which of its files does not really lie inside, or nothing."""
+        for views in media.values():
+            for view in views:
+                file = file_of(view)
+                path = file.archive if isinstance(file, Member) else file
+                if path is not None and not self._holds(path):
+                    return f"item {item.id!r}: {path} leads out of the data set's folder."
+        return ""
+
+    def _holds(self, path: Path) -> bool:
+        folder, name = _split(path)
+        if not (self._names(folder) or {}).get(name, False) and path.is_symlink():
             return path.resolve().is_relative_to(self.root)
-        if path.parent not in self._known:
-            self._known[path.parent] = path.parent.resolve().is_relative_to(self.root)
-        return self._known[path.parent]
+        if folder not in self._inside:
+            self._inside[folder] = Path(folder).resolve().is_relative_to(self.root)
+        return self._inside[folder]
 
     def _is_there(self, source: Source) -> bool:
         if isinstance(source, Text):
@@ -294,22 +300,18 @@ class _Folder:
         return file is not None and self._is_file(file)
 
     def _is_file(self, path: Path) -> bool:
-        if self._is_plain(path):
+        folder, name = _split(path)
+        names = self._names(folder)
+        if names is not None and names.get(name, False):
             return True
-        names = self._names(str(path).rpartition("/")[0])
         # Some file systems spell letters with accents in another way than tables do.
-        return (names is None or path.name in names or not path.name.isascii()) and is_file(path)
-
-    def _is_plain(self, path: Path) -> bool:
-        """Whether it is listed as a file, and no link."""
-        folder, _, name = str(path).rpartition("/")
-        return (self._names(folder) or {}).get(name, False)
+        return (names is None or name in names or not name.isascii()) and is_file(path)
 
     def _names(self, folder: str) -> Mapping[str, bool] | None:
         """Name -> whether it is a plain file; None if the folder cannot be listed: its files may still be read."""
         if folder not in self._listed:
             try:
-                with os.scandir(folder or ".") as found:
+                with os.scandir(folder) as found:
                     self._listed[folder] = {entry.name: entry.is_file(follow_symlinks=False) for entry in found}
             except (FileNotFoundError, NotADirectoryError):
                 self._listed[folder] = {}
@@ -321,3 +323,9 @@ class _Folder:
         if archive not in self._indexes:
             self._indexes[archive] = index_of(archive) if is_file(archive) else None
         return self._indexes[archive]
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """Folder and name, quicker than Path takes itself apart."""
+    folder, _, name = str(path).rpartition(os.sep)
+    return folder or os.curdir, name

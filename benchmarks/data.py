@@ -148,10 +148,9 @@ def main() -> None:
             manifest_of(name, root, asked.share)
             for when in ("the first time", "again"):
                 found = in_a_process(root, Path(folder, "home"))
-                print(
-                    f"{title:28} {when:15} {found['items']:7.0f} items {found['seconds']:6.2f} s, of it work {found['worked']:6.2f} s"
-                    f"   peak {found['peak']:6.0f} MB, of it imports {found['empty']:4.0f} MB"
-                )
+                took = f"{found['seconds']:6.2f} s ({found['worked']:.2f} s of work)"
+                memory = f"peak {found['peak']:4.0f} MB, of it imports {found['empty']:3.0f} MB"
+                print(f"{title:28} {when:15} {found['items']:7.0f} items  {took}  {memory}")
             kept = sum(path.stat().st_size for path in root.rglob(".*.index.npz"))
             if kept:
                 archives = [path for pattern in ("data/*.tar", "*.tar.gz") for path in sorted(root.glob(pattern))]

@@ -32,6 +32,7 @@ SHOWN = 20  # skipped items listed of one store
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
+@click.option("--partial", is_flag=True, help="Take what is there, though the manifest expects other counts.")
 @click.option("--retry-skipped", is_flag=True, help="Try again what could not be used, changed or not.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -43,6 +44,7 @@ def extract(
     modalities: tuple[str, ...],
     device: str,
     replace: bool,
+    partial: bool,
     retry_skipped: bool,
     dry_run: bool,
     as_json: bool,
@@ -61,7 +63,7 @@ def extract(
     opened = open_perceptor(perceptor, home, check_device(device))
     manifest = find_manifest(dataset, home)
     require_media(manifest, opened.name)
-    tasks = plan_tasks(manifest, learner_items(load_items(manifest, home)), opened, modalities)
+    tasks = plan_tasks(manifest, learner_items(load_items(manifest, home, partial)), opened, modalities)
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return

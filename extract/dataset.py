@@ -37,11 +37,18 @@ class Found:
     lost: Mapping[str, tuple[str, ...]]  # modality -> paths that its column names, of files that are not there
 
 
-def load_items(manifest: Manifest, home: Home) -> list[Item]:
-    """All items of a data set, in order of id. NotThere if it is not on disk, BadManifest if it is not as described."""
+def load_items(manifest: Manifest, home: Home, partial: bool = False) -> list[Item]:
+    """All items of a data set, in order of id. NotThere if it is not on disk, BadManifest if it is not as described.
+
+    `partial` takes what is there, though it is not what the manifest expects.
+    """
     found = find_items(manifest, home)
-    if different := differences(manifest, found):
+    if not partial and (different := differences(manifest, found)):
         advice = "If the data is right, correct [expect] in the manifest."
+        if not manifest.path:
+            advice = (
+                f"What is missing: mgx data check {manifest.name}. To take what is there: mgx extract --partial ..."
+            )
         raise BadManifest("\n".join([*(f"{manifest.root}: {line}" for line in different), advice]))
     return list(found.items)
 

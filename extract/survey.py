@@ -121,12 +121,14 @@ def unexpected_files(manifest: Manifest, items: Sequence[Item]) -> list[str]:
     if reader == "vectors" or subset is not None:
         return []
     used = {file_of(view) for item in items for views in item.media.values() for view in views}
+    used |= _archives(items)
     used |= {table_path(manifest) or manifest.root, manifest.root / MANIFEST_NAME}
     published = reader not in ("table", "tree")
+    looked_at = (*MEDIA, ".tar", ".gz") if _archives(items) else MEDIA
     strangers = []
     for path in files_below(manifest.root):
         paper = path.parent == manifest.root and path.suffix.lower() in PAPERS
-        if path not in used and not (path.suffix.lower() not in MEDIA if published else paper):
+        if path not in used and not (path.suffix.lower() not in looked_at if published else paper):
             strangers.append(path.relative_to(manifest.root).as_posix())
             if len(strangers) == SHOWN:
                 break

@@ -375,7 +375,7 @@ def parse(content: bytes, where: str, root: Path, path: str = "") -> Manifest:
     """Check a manifest. Errors name the file, the key and the reason."""
     try:
         table = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadManifest(f"{where}: not valid TOML: {error}") from error
     if own := {"path", "root"} & set(table):
         raise BadManifest(f"{where}: the key {own.pop()!r} is set by mgx, not by the file.")

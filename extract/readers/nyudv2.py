@@ -33,7 +33,7 @@ Sources = Mapping[str, Source]
 def read(manifest: Manifest) -> Iterator[Item]:
     """Every frame with its picture and its depth, as far as they are there."""
     require_kinds(manifest, "nyudv2", depth="depth", image="image")
-    shards = sorted({path for pattern in SHARDS for path in manifest.root.glob(pattern)})
+    shards = sorted({path for pattern in SHARDS for path in manifest.root.glob(pattern) if path.is_file()})
     trees = [manifest.root / name for name in TREES if (manifest.root / name).is_dir()]
     if not shards and not trees:
         raise NotThere(

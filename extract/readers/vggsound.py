@@ -73,7 +73,7 @@ def _clips(manifest: Manifest) -> Mapping[str, Path | Member]:
         return found
     subset = manifest.items.subset
     pattern = subset.archive if subset and subset.archive else ARCHIVES
-    for archive in sorted(manifest.root.glob(pattern)):
+    for archive in sorted(path for path in manifest.root.glob(pattern) if path.is_file()):
         if archive.stat().st_size >= LARGE:
             say(f"reading {archive.name} from end to end, unless that has been done ...")
         for name in index_of(archive).rows:

@@ -1,13 +1,19 @@
 """`mgx extract`: media in, vectors out."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from mgx.shared.errors import WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import progress, say
+
+if TYPE_CHECKING:
+    from mgx.extract.job import Outcome, Task
+    from mgx.shared.manifest import Manifest
 
 EXAMPLES = """
 \b
@@ -26,6 +32,7 @@ SHOWN = 20  # skipped items listed of one store
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
+@click.option("--partial", is_flag=True, help="Take what is there, though the manifest expects other counts.")
 @click.option("--retry-skipped", is_flag=True, help="Try again what could not be used, changed or not.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -37,6 +44,7 @@ def extract(
     modalities: tuple[str, ...],
     device: str,
     replace: bool,
+    partial: bool,
     retry_skipped: bool,
     dry_run: bool,
     as_json: bool,
@@ -55,7 +63,7 @@ def extract(
     opened = open_perceptor(perceptor, home, check_device(device))
     manifest = find_manifest(dataset, home)
     require_media(manifest, opened.name)
-    tasks = plan_tasks(manifest, learner_items(load_items(manifest, home)), opened, modalities)
+    tasks = plan_tasks(manifest, learner_items(load_items(manifest, home, partial)), opened, modalities)
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return
@@ -69,6 +77,8 @@ def extract(
         say(
             f"{outcome.store}: {outcome.items} items{without}, {outcome.written} of {outcome.shards} shards written now"
         )
+        if outcome.without:
+            say(f"  {len(outcome.without)} of them do not have it: their files hold no such track")
         for item, reason in list(outcome.skipped.items())[:SHOWN]:
             say(f"  skipped {item}: {reason}")
         if len(outcome.skipped) > SHOWN:
@@ -77,9 +87,23 @@ def extract(
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
     if skipped := sum(len(outcome.skipped) for outcome in outcomes):
         say(f"{skipped} items could not be used. Mend them, and run the same command again.")
-    nothing = [f"{o.store}: not one item could be used." for o in outcomes if len(o.skipped) == o.items]
+    for line in _track_counts(manifest, tasks, outcomes):
+        say(line)
+    bare = [outcome for outcome in outcomes if len(outcome.skipped) + len(outcome.without) == outcome.items]
+    nothing = [f"{outcome.store}: not one item could be used." for outcome in bare]
     if refused := nothing + [line for outcome in outcomes for line in outcome.refused]:
         raise WorkFailed("\n".join(refused))
+
+
+def _track_counts(manifest: "Manifest", tasks: "Sequence[Task]", outcomes: "Sequence[Outcome]") -> Iterator[str]:
+    """Where the tracks that were found leave what the manifest expects of all items."""
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        expected = manifest.expect.per_modality.get(task.modality)
+        if expected is None or not task.settings.track_of or outcome.refused:
+            continue
+        count = outcome.items - len(outcome.without) - len(outcome.skipped)
+        if abs(count - expected) > manifest.expect.tolerance * expected:
+            yield f"{outcome.store}: {count} items have it, the manifest expects {expected}."
 
 
 def _print_plan(rows: list[dict[str, object]], as_json: bool) -> None:

@@ -13,7 +13,7 @@ from mgx.extract.sources import FileState, parcel_of, source_states
 from mgx.shared.errors import BadManifest, BadRequest, MgxError, WorkFailed
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
-from mgx.shared.manifest import Manifest, SourceFile, find_manifest, known_names
+from mgx.shared.manifest import Manifest, SourceFile, find_manifest, known_names, manifest_text
 from mgx.shared.progress import progress, say
 
 LIST_EXAMPLE = """
@@ -26,6 +26,7 @@ INFO_EXAMPLE = """
 Examples:
   mgx data info homeobjects
   mgx data info my/dataset.toml --json
+  mgx data info vggsound_s --toml > my/dataset.toml
 """
 CHECK_EXAMPLE = """
 \b
@@ -68,10 +69,14 @@ def list_command(home: Home, as_json: bool) -> None:
 @data.command(epilog=INFO_EXAMPLE)
 @click.argument("name")
 @as_json_option
+@click.option("--toml", "as_toml", is_flag=True, help="Print the manifest itself: to keep a copy, and change it.")
 @click.pass_obj
-def info(home: Home, name: str, as_json: bool) -> None:
+def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
     """What the manifest of NAME says: sources, licence, modalities, classes, and where its files go."""
     manifest = find_manifest(name, home)
+    if as_toml:
+        click.echo(manifest_text(manifest), nl=False)
+        return
     facts = manifest.model_dump(mode="json", by_alias=True) | _state(manifest)
     if as_json:
         _print_json(facts)
@@ -81,7 +86,9 @@ def info(home: Home, name: str, as_json: bool) -> None:
         click.echo(line)
     rows = [[n, m.kind, _place(manifest, n), str(m.views), m.unit] for n, m in manifest.modalities.items()]
     _print_table(["modality", "kind", "found at", "views", "unit"], rows)
-    for note in (*(s.note for s in manifest.source if s.note), *manifest.notes):
+    leaks = [name for name, settings in manifest.modalities.items() if settings.label_leak]
+    told = [f"{name} says the class itself (label_leak): reported, but left out of averages." for name in leaks]
+    for note in (*told, *(s.note for s in manifest.source if s.note), *manifest.notes):
         click.echo(f"- {note}")
 
 
@@ -97,8 +104,8 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
     Exit code 0: in order. 1: files are missing or damaged, or some media cannot be used.
     2: the description does not fit the data.
     """
-    from mgx.extract.dataset import find_items, some
-    from mgx.extract.survey import count, unusable
+    from mgx.extract.dataset import find_items, some, track_differences
+    from mgx.extract.survey import count, open_all
 
     manifest = find_manifest(name, home)
     sources = source_states(parcel_of(manifest), verify)
@@ -110,8 +117,9 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
     result = count(manifest, found)
     if media:
         with progress() as bars:
-            decoded, broken = unusable(manifest, found.items, bars)
-        result = replace(result, decoded=decoded, unusable=broken)
+            opened = open_all(manifest, found.items, bars)
+        differ = [*result.differences, *track_differences(manifest, found, opened.absent)]
+        result = replace(result, **vars(opened), differences=differ)
     if as_json:
         _print_json(asdict(result) | {"sources": [asdict(state) for state in sources]})
     else:
@@ -250,8 +258,14 @@ def _place(manifest: Manifest, name: str) -> str:
     settings = manifest.modalities[name]
     if manifest.items.reader == "tree":
         return manifest.items.pattern.replace("{modality}", name)
+    if settings.track_of:
+        return f"track of {settings.track_of}"
+    if settings.template:
+        return f"text {settings.template!r}"
     if settings.path is not None:
         return settings.path
+    if manifest.items.reader not in ("table", "vectors"):
+        return f"found by reader {manifest.items.reader}"
     what = "array" if manifest.items.reader == "vectors" else "column"
     return f"{what} {settings.column or name!r} of {manifest.items.path}"
 
@@ -263,8 +277,10 @@ def _print_survey(result: dict[str, Any]) -> None:
     pairs["items"] = f"{result['items']} (expected {_cell(result['expected_items'])})"
     if result["parts"]:
         pairs["parts"] = ", ".join(f"{part} {n}" for part, n in result["parts"].items())
+    pairs["ids have sha256"] = result["ids_sha256"]
     if result["decoded"] is not None:
         pairs["media opened"] = f"{result['decoded']}, of them unusable: {len(result['unusable'])}"
+        pairs |= {f"have no {name}": f"{n} files that could" for name, n in result["absent"].items()}
     _print_pairs(pairs)
     rows = [
         [name, str(m["found"]), _cell(m["expected"]), str(m["missing"]), str(m["lost"]), ", ".join(m["examples"])]

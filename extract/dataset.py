@@ -1,18 +1,22 @@
 """A data set's items: made present, read, and checked once, so that everything after can trust them."""
 
 import errno
+import os
 import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from mgx.extract.archives import Index, index_of
+from mgx.extract.subset import choose
 from mgx.extract.unpack import unpack_shipped
 from mgx.shared.errors import BadManifest, BadRequest, NotThere
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home
-from mgx.shared.item import PARTS, Item, Source, Text
+from mgx.shared.item import PARTS, Item, Member, Source, Text, file_of
 from mgx.shared.manifest import MANIFEST_NAME, Manifest
 from mgx.shared.registry import Registry, near
 
@@ -33,11 +37,18 @@ class Found:
     lost: Mapping[str, tuple[str, ...]]  # modality -> paths that its column names, of files that are not there
 
 
-def load_items(manifest: Manifest, home: Home) -> list[Item]:
-    """All items of a data set, in order of id. NotThere if it is not on disk, BadManifest if it is not as described."""
+def load_items(manifest: Manifest, home: Home, partial: bool = False) -> list[Item]:
+    """All items of a data set, in order of id. NotThere if it is not on disk, BadManifest if it is not as described.
+
+    `partial` takes what is there, though it is not what the manifest expects.
+    """
     found = find_items(manifest, home)
-    if different := differences(manifest, found):
+    if not partial and (different := differences(manifest, found)):
         advice = "If the data is right, correct [expect] in the manifest."
+        if not manifest.path:
+            advice = (
+                f"What is missing: mgx data check {manifest.name}. To take what is there: mgx extract --partial ..."
+            )
         raise BadManifest("\n".join([*(f"{manifest.root}: {line}" for line in different), advice]))
     return list(found.items)
 
@@ -107,17 +118,37 @@ def require_data(manifest: Manifest) -> None:
 
 
 def differences(manifest: Manifest, found: Found) -> list[str]:
-    """Where the counts leave what the manifest expects, one line each."""
+    """Where the counts leave what the manifest expects, one line each.
+
+    Of a track only too few files can be told here: whether a film has sound shows when it is opened.
+    """
     expect, total = manifest.expect, len(found.items)
     classes = Counter(item.label for item in found.items)
     pairs = [("items", expect.items, total)]
-    pairs += [(f"per_modality.{m}", n, total - len(found.missing[m])) for m, n in expect.per_modality.items()]
+    for name, expected in expect.per_modality.items():
+        count = total - len(found.missing[name])
+        pairs.append((f"per_modality.{name}", expected, min(count, expected) if _is_track(manifest, name) else count))
     pairs += [(f"class_counts.{c}", n, classes[c]) for c, n in expect.class_counts.items()]
-    return [
-        f"expect.{key}: expected {expected}, found {count} (tolerance {expect.tolerance:g})."
-        for key, expected, count in pairs
-        if expected is not None and abs(count - expected) > expect.tolerance * expected
-    ]
+    return [line for key, n, count in pairs if n is not None for line in _difference(manifest, key, n, count)]
+
+
+def track_differences(manifest: Manifest, found: Found, absent: Mapping[str, int]) -> list[str]:
+    """Where the tracks that were found by opening all files leave what the manifest expects; `absent` have none."""
+    expected = {name: n for name, n in manifest.expect.per_modality.items() if _is_track(manifest, name)}
+    counts = {name: len(found.items) - len(found.missing[name]) - absent.get(name, 0) for name in expected}
+    lines = (_difference(manifest, f"per_modality.{name}", n, counts[name]) for name, n in expected.items())
+    return [line for of_one in lines for line in of_one]
+
+
+def _difference(manifest: Manifest, key: str, expected: int, count: int) -> list[str]:
+    tolerance = manifest.expect.tolerance
+    if abs(count - expected) <= tolerance * expected:
+        return []
+    return [f"expect.{key}: expected {expected}, found {count} (tolerance {tolerance:g})."]
+
+
+def _is_track(manifest: Manifest, name: str) -> bool:
+    return manifest.modalities[name].track_of is not None
 
 
 def some(names: Sequence[str]) -> str:
@@ -130,9 +161,14 @@ def escape(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in CONTROL else c for c in text)
 
 
+@lru_cache(maxsize=4096)  # a data set has few labels, and many items
+def _is_name(label: str) -> bool:
+    return label == label.strip() == escape(label)
+
+
 def label_problem(item: Item) -> str:
     """What is wrong with a label as a name, or nothing."""
-    if item.label == item.label.strip() == escape(item.label):
+    if _is_name(item.label):
         return ""
     return f"item {item.id!r}: label {item.label!r} would not serve as a name (control character, blank at an end)."
 
@@ -142,17 +178,21 @@ def _checked(
 ) -> tuple[tuple[Item, ...], Mapping[str, int], Mapping[str, tuple[str, ...]]]:
     """Items in order of id, each with a group and only the media that are there; the labels dropped, the files lost."""
     folder = _Folder(manifest.root)
+    classes = frozenset(manifest.label.classes)
+    tracks = {name: m.track_of for name, m in manifest.modalities.items() if m.track_of}
     kept: dict[str, Item] = {}
     lost: dict[str, list[str]] = {}
     dropped: Counter[str] = Counter()
     problems: list[str] = []
     for read in items:
-        item = replace(read, group=read.group or read.id, media=_present(read))
+        media = folder.present(read)
+        shared = {name: media[owner] for name, owner in tracks.items() if owner in media}
+        item = Item(read.id, read.label, read.group or read.id, read.part, media | shared, read.place)
         # A label with a blank too many is a slip, not a label to drop.
-        unknown = item.label and item.label not in manifest.label.classes and not label_problem(item)
+        unknown = item.label and item.label not in classes and not label_problem(item)
         if unknown and manifest.label.on_unknown == "drop":
             dropped[item.label] += 1
-        elif problem := _problem(manifest, item, kept.get(item.id), folder):
+        elif problem := _problem(manifest, item, kept.get(item.id)) or folder.problem(read, media):
             problems.append(f"{manifest.root}: {item.place}: {problem}")
         else:
             kept[item.id] = item
@@ -164,7 +204,7 @@ def _checked(
     if not kept:
         listed = f" All {dropped.total()} have labels that are no class, such as {min(dropped)!r}." if dropped else ""
         raise BadManifest(f"{table_path(manifest) or manifest.root}: no items.{listed} {_how(manifest)}")
-    in_order = tuple(kept[name] for name in sorted(kept))
+    in_order = tuple(sorted(choose(manifest, list(kept.values())), key=lambda item: item.id))
     return in_order, dict(sorted(dropped.items())), {name: tuple(paths) for name, paths in lost.items()}
 
 
@@ -179,7 +219,7 @@ def _lost(manifest: Manifest, read: Item, item: Item) -> Iterator[tuple[str, str
                 yield name, str(view.relative_to(manifest.root) if view.is_relative_to(manifest.root) else view)
 
 
-def _problem(manifest: Manifest, item: Item, twin: Item | None, folder: "_Folder") -> str:
+def _problem(manifest: Manifest, item: Item, twin: Item | None) -> str:
     """What is wrong with one item's description, or nothing."""
     if not item.id:
         return "an item without id."
@@ -199,25 +239,13 @@ def _problem(manifest: Manifest, item: Item, twin: Item | None, folder: "_Folder
         return f"item {item.id!r}: part {item.part!r} is none of {', '.join(p or 'nothing' for p in PARTS)}."
     if not item.group.isprintable():
         return f"item {item.id!r}: group {item.group!r} holds a control character."
-    outside = [path for path in _paths(item) if not folder.holds(path)]
-    return f"item {item.id!r}: {outside[0]} leads out of the data set's folder." if outside else ""
+    return ""
 
 
 def _safe(name: str) -> bool:
     """Ids become parts of paths and lines of lists; a '/' may lead into folders, but nowhere else."""
     clean = name.isprintable() and name == name.strip() and "\\" not in name
     return clean and not {"", ".", ".."} & set(name.split("/"))
-
-
-def _present(item: Item) -> dict[str, tuple[Source, ...]]:
-    """The modalities of which every view is there: an item with half of its views would be another measurement."""
-    return {name: views for name, views in item.media.items() if all(_is_there(view) for view in views)}
-
-
-def _is_there(source: Source) -> bool:
-    if isinstance(source, Path):
-        return is_file(source)
-    return not isinstance(source, Text) or bool(source.text.strip())
 
 
 def is_file(path: Path) -> bool:
@@ -230,11 +258,6 @@ def is_file(path: Path) -> bool:
         raise
 
 
-def _paths(item: Item) -> Iterator[Path]:
-    for views in item.media.values():
-        yield from (view for view in views if isinstance(view, Path))
-
-
 def _how(manifest: Manifest) -> str:
     if manifest.items.reader == "tree":
         return f"No file fits items.pattern = {manifest.items.pattern!r} with a declared modality."
@@ -242,16 +265,74 @@ def _how(manifest: Manifest) -> str:
 
 
 class _Folder:
-    """The data set's folder, links followed. Folders are resolved once: a data set has few, and many files."""
+    """The data set's folder, links followed. A folder is listed and resolved once, an archive's index read once: a data
+    set has few, and many files, and on a shared disk each look costs a millisecond.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._known: dict[Path, bool] = {}
+        self._inside: dict[str, bool] = {}
+        self._listed: dict[str, Mapping[str, bool] | None] = {}
+        self._indexes: dict[Path, Index | None] = {}
 
-    def holds(self, path: Path) -> bool:
-        """Whether the file really lies inside."""
-        if path.is_symlink():
+    def present(self, item: Item) -> dict[str, tuple[Source, ...]]:
+        """The modalities of which every view is there: an item with half of its views would be another measurement."""
+        return {name: views for name, views in item.media.items() if all(map(self._is_there, views))}
+
+    def problem(self, item: Item, media: Mapping[str, Sequence[Source]]) -> str:
+        """Which of its files does not really lie inside, or nothing."""
+        for views in media.values():
+            for view in views:
+                file = file_of(view)
+                path = file.archive if isinstance(file, Member) else file
+                if path is not None and not self._holds(path):
+                    return f"item {item.id!r}: {path} leads out of the data set's folder."
+        return ""
+
+    def _holds(self, path: Path) -> bool:
+        folder, name = _split(path)
+        if not (self._names(folder) or {}).get(name, False) and path.is_symlink():
             return path.resolve().is_relative_to(self.root)
-        if path.parent not in self._known:
-            self._known[path.parent] = path.parent.resolve().is_relative_to(self.root)
-        return self._known[path.parent]
+        if folder not in self._inside:
+            self._inside[folder] = Path(folder).resolve().is_relative_to(self.root)
+        return self._inside[folder]
+
+    def _is_there(self, source: Source) -> bool:
+        if isinstance(source, Text):
+            return bool(source.text.strip())
+        file = file_of(source)
+        if isinstance(file, Member):
+            index = self._index(file.archive)
+            return index is not None and file.name in index.rows
+        return file is not None and self._is_file(file)
+
+    def _is_file(self, path: Path) -> bool:
+        folder, name = _split(path)
+        names = self._names(folder)
+        if names is not None and names.get(name, False):
+            return True
+        # Some file systems spell letters with accents in another way than tables do.
+        return (names is None or name in names or not name.isascii()) and is_file(path)
+
+    def _names(self, folder: str) -> Mapping[str, bool] | None:
+        """Name -> whether it is a plain file; None if the folder cannot be listed: its files may still be read."""
+        if folder not in self._listed:
+            try:
+                with os.scandir(folder) as found:
+                    self._listed[folder] = {entry.name: entry.is_file(follow_symlinks=False) for entry in found}
+            except (FileNotFoundError, NotADirectoryError):
+                self._listed[folder] = {}
+            except OSError:
+                self._listed[folder] = None
+        return self._listed[folder]
+
+    def _index(self, archive: Path) -> Index | None:
+        if archive not in self._indexes:
+            self._indexes[archive] = index_of(archive) if is_file(archive) else None
+        return self._indexes[archive]
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """Folder and name, quicker than Path takes itself apart."""
+    folder, _, name = str(path).rpartition(os.sep)
+    return folder or os.curdir, name

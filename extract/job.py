@@ -11,14 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from mgx.extract.archives import size_of
 from mgx.extract.perceptor import Perceptor
-from mgx.shared.errors import BadEmbedding, BadItem, BadManifest, BadRequest, Damaged
+from mgx.shared.errors import Absent, BadEmbedding, BadItem, BadManifest, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
 from mgx.shared.item import Array, Item, Member, Row, Source, Text
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.progress import Progress
-from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, open_store, plan_store, rows_digest, store_folder
+from mgx.shared.store import (
+    PROMPT,
+    Commit,
+    EmbeddingStore,
+    Plan,
+    Rows,
+    open_store,
+    plan_store,
+    rows_digest,
+    store_folder,
+)
 
 BATCH = 32  # views encoded at once
 
@@ -49,7 +60,8 @@ class Outcome:
     absent: int  # items of the data set that do not have this modality
     shards: int
     written: int
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # id -> why it cannot be used
+    without: list[str] = field(default_factory=list)  # ids whose files turned out not to have this modality
     refused: list[str] = field(default_factory=list)
 
 
@@ -169,17 +181,23 @@ def run_task(
         progress.start(f"{task.plan.dataset} {task.plan.modality}", len(missing))
         for shard in missing:
             media = media_of(task, shard)  # before they are read: what changes meanwhile is read again next time
-            values, skipped = _encode_shard(task, perceptor, shard)
+            values, skipped, absent = _encode_shard(task, perceptor, shard)
             try:
-                store.write(shard, values, skipped, media)
+                store.write(shard, values, skipped, media, absent)
                 outcome.written += 1
             except BadEmbedding as error:
                 store.forget(shard)  # vectors of earlier media must not stand in for these
                 outcome.refused.append(str(error))
             progress.advance()
         for commit in store.commits():
-            outcome.skipped.update(commit.skipped)
+            outcome.skipped.update(broken(commit))
+            outcome.without.extend(commit.absent)
     return outcome
+
+
+def broken(commit: Commit) -> dict[str, str]:
+    """The items of a shard that could be mended, with what is wrong."""
+    return {item: reason for item, reason in commit.skipped.items() if item not in commit.absent}
 
 
 def media_of(task: Task, shard: int) -> str:
@@ -196,7 +214,8 @@ def _identity(root: Path, source: Source) -> list[str | int]:
     if isinstance(source, Array):
         return [*_identity(root, source.file), source.key]
     if isinstance(source, Member):
-        return [*_identity(root, source.archive), source.name]
+        size = size_of(source)
+        return [str(source.archive).removeprefix(f"{root}/"), source.name, -1 if size is None else size]
     try:
         size = source.stat().st_size
     except OSError:
@@ -212,28 +231,29 @@ def _stale(task: Task, store: EmbeddingStore, retry: bool) -> list[int]:
             commit = store.commit(shard)
         except Damaged:
             commit = None
-        if commit is None or commit.media != media_of(task, shard) or (retry and commit.skipped):
+        if commit is None or commit.media != media_of(task, shard) or (retry and broken(commit)):
             shards.append(shard)
     return shards
 
 
-def _encode_shard(task: Task, perceptor: Perceptor, shard: int) -> tuple[np.ndarray, dict[str, str]]:
-    """The vectors of one shard (item, feature), NaN rows where an item cannot be used, and the reasons."""
+def _encode_shard(task: Task, perceptor: Perceptor, shard: int) -> tuple[np.ndarray, dict[str, str], list[str]]:
+    """The vectors of one shard (item, feature), NaN where an item cannot be used, the reasons, and who lacks it."""
     items = task.items[task.plan.rows_of(shard)]
     skipped: dict[str, str] = {}
+    absent: list[str] = []
     sums = np.zeros((len(items), task.plan.features), np.float64)
     counts = np.zeros(len(items), np.int64)
-    for owners, views in _batches(_prepared(task, perceptor, items, skipped)):
+    for owners, views in _batches(_prepared(task, perceptor, items, skipped, absent)):
         np.add.at(sums, owners, perceptor.encode(task.encoded_as, views).astype(np.float64))
         np.add.at(counts, owners, 1)
     with np.errstate(invalid="ignore"):
         values = (sums / np.where(counts, counts, np.nan)[:, None]).astype(np.float32)
     values[[item.id in skipped for item in items]] = np.nan
-    return values, skipped
+    return values, skipped, absent
 
 
 def _prepared(
-    task: Task, perceptor: Perceptor, items: Sequence[Item], skipped: dict[str, str]
+    task: Task, perceptor: Perceptor, items: Sequence[Item], skipped: dict[str, str], absent: list[str]
 ) -> Iterator[tuple[int, Any]]:
     """(item's place, prepared view) of every usable view. One bad view makes its item unusable."""
     for place, item in enumerate(items):
@@ -242,6 +262,8 @@ def _prepared(
         except BadItem as error:
             # Paths as the manifest has them, so that a store is the same wherever the data lies.
             skipped[item.id] = str(error).replace(f"{task.root}/", "")
+            if isinstance(error, Absent):
+                absent.append(item.id)
             continue
         yield from ((place, view) for view in views)
 

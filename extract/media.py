@@ -4,53 +4,81 @@ A reason says the same on every run, because it is stored with the embeddings. W
 machine rather than the file (no permission, a failing disk) is not BadItem: no item may be skipped for it.
 """
 
-import errno
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from mgx.shared.errors import BadItem, BadManifest, MgxError
-from mgx.shared.item import Source, Text
+from mgx.extract import container, depths
+from mgx.extract.archives import MACHINE_TROUBLE, open_member
+from mgx.shared.errors import Absent, BadItem, BadManifest, MgxError
+from mgx.shared.item import Array, Member, Source, Text, file_of
 
-METRES = {"m": 1.0, "mm": 0.001}
-MACHINE_TROUBLE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
+BLOCK = 2**20  # samples read at once: a damaged header may promise more than there is memory
 
 
 def image(source: Source) -> np.ndarray:
-    """A picture as it is meant to be seen: (height, width, 3) uint8, upright, transparency over white."""
+    """A picture as it is meant to be seen: (height, width, 3) uint8, upright, transparency over white.
+
+    An array of an HDF5 file is (height, width), with one or three channels before or behind.
+    """
     from PIL import Image
 
-    with _opened(source, "picture") as stream, Image.open(stream) as picture:
-        return _upright_rgb(picture)
+    with _opened(source, "picture") as stream:
+        if isinstance(source, Array):
+            return _rgb(_array(stream, source.key))
+        with Image.open(stream) as picture:
+            return _upright_rgb(picture)
 
 
-def depth(source: Source, unit: str) -> np.ndarray:
+def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
     """A depth map: (height, width) float32 in metres, 0 where it is not known.
 
-    A single-channel picture of 16 or more bits, or a .npy; `unit` is that of its numbers, "m" or "mm".
+    A single-channel picture of 16 or more bits, a .npy, or an array of an HDF5 file; `unit` is that of its numbers,
+    and `focal_baseline` (pixel metres) is what disparity times depth gives.
     """
-    if unit not in METRES:
-        raise BadManifest(f"{source}: depth in unit {unit!r} cannot be read. Give the modality unit = 'mm' or 'm'.")
+    if unit not in depths.UNITS or (unit == "disparity" and not focal_baseline):
+        known = ", ".join(map(repr, depths.UNITS))
+        raise BadManifest(f"{source}: depth in unit {unit!r} cannot be read. Give the modality a unit of {known}.")
     with _opened(source, "depth map") as stream:
-        numbers = _matrix(stream) if str(source).endswith(".npy") else _single_channel(stream)
-        metres = numbers.astype(np.float64) * METRES[unit]
-        metres[~np.isfinite(metres) | (metres < 0)] = 0
+        if isinstance(source, Array):
+            numbers = _flat(_array(stream, source.key))
+        else:
+            numbers = _matrix(stream) if str(source).endswith(".npy") else _single_channel(stream)
+        metres = depths.to_metres(numbers, unit, focal_baseline)
         if not metres.any():
             raise ValueError("no pixel has a depth")
-        return metres.astype(np.float32)
+        return metres
 
 
-def audio(source: Source, rate: int) -> np.ndarray:
-    """Sound as one channel, the mean of all: (sample,) float32 at `rate` samples a second."""
+def frames(source: Source, at: Sequence[float]) -> np.ndarray:
+    """Pictures of a film: (time, height, width, 3) uint8, for each of `at` (seconds) the frame shown then, upright.
+
+    Past the end that is the last frame. Only what these frames need is decoded. Pixels are taken as square.
+    """
+    with _opened(source, "film") as stream:
+        return container.frames(stream, at)
+
+
+def duration(source: Source) -> float:
+    """Seconds that a film lasts, or a sound."""
+    with _opened(source, "film") as stream:
+        return container.duration(stream)
+
+
+def audio(source: Source, rate: int, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+    """Sound as one channel, the mean of all: (sample,) float32 at `rate` samples a second.
+
+    Of `seconds` from `start`, or less where it ends before; only those are decoded. Absent if a film has no sound.
+    """
     with _opened(source, "sound") as stream:
-        channels, recorded_at = _sound(stream)
+        channels, recorded_at = _sound(stream, start, seconds)
         if channels.size == 0:
-            raise ValueError("it holds no samples")
+            raise ValueError(f"it holds no samples after {start:g} s" if start else "it holds no samples")
         if not np.isfinite(channels).all():
             raise ValueError("it holds samples that are not finite")
         return _resampled(channels.mean(1, dtype=np.float64), recorded_at, rate).astype(np.float32)
@@ -72,16 +100,23 @@ def text(source: Source) -> str:
 @contextmanager
 def _opened(source: Source, what: str) -> Iterator[IO[bytes]]:
     """The open file. Any error while it is decoded becomes BadItem; libraries' warnings stay inside."""
-    if not isinstance(source, Path):
+    file = file_of(source) if isinstance(source, Path | Member | Array) else None
+    if file is None:
         raise BadItem(f"{source}: expected a file with a {what}, got {type(source).__name__.lower()}")
     try:
-        stream = source.open("rb")
+        stream = open_member(file) if isinstance(file, Member) else file.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadItem(f"{source}: no {what}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise BadItem(f"{source}: not a usable {what}: {error}") from error  # a member that cannot be unpacked
     with stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield stream
+        except Absent as error:
+            raise Absent(f"{source}: {error}") from None
         except (MgxError, MemoryError):
             raise
         # Decoders of foreign bytes raise nearly anything: OSError, SyntaxError, struct.error, IndexError.
@@ -120,8 +155,12 @@ def _upright_rgb(picture: Any) -> np.ndarray:
 
 
 def _matrix(stream: IO[bytes]) -> np.ndarray:
-    """The two-dimensional array of a .npy file."""
-    numbers: np.ndarray = np.load(stream, allow_pickle=False)
+    """The array of a .npy file."""
+    return _flat(np.load(stream, allow_pickle=False))
+
+
+def _flat(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of (height, width), or ValueError."""
     if numbers.ndim != 2 or numbers.dtype.kind not in "iuf":
         raise ValueError(f"expected numbers of (height, width), got {numbers.dtype} of {numbers.shape}")
     return numbers
@@ -137,31 +176,55 @@ def _single_channel(stream: IO[bytes]) -> np.ndarray:
         return np.array(picture)
 
 
-def _sound(stream: IO[bytes]) -> tuple[np.ndarray, int]:
+def _array(stream: IO[bytes], key: str) -> np.ndarray:
+    """An array of an HDF5 file."""
+    import h5py
+
+    with h5py.File(stream, "r") as file:
+        if not isinstance(file.get(key), h5py.Dataset):
+            raise ValueError(f"it has no array {key!r}, but {', '.join(file) or 'none'}")
+        numbers: np.ndarray = file[key][()]
+        return numbers
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """(height, width, 3) uint8 of 8-bit pixels, whose one or three channels, if any, stand first or last."""
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8:
+        raise ValueError(f"expected 8-bit pixels in one or three channels, got {pixels.dtype} of {pixels.shape}")
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _sound(stream: IO[bytes], start: float, seconds: float | None) -> tuple[np.ndarray, int]:
     """(sample, channel) float32 and the samples a second."""
     import soundfile
 
     try:
-        samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
-        return samples, int(rate)
+        with soundfile.SoundFile(stream) as opened:
+            first, last = container.between(start, seconds, opened.samplerate)
+            # libsndfile 1.2 seeks to the wrong place of Vorbis: what lies before is decoded there, and dropped.
+            if opened.format in ("OGG", "MPEG"):
+                for _ in _blocks(opened, first):
+                    pass
+            else:
+                opened.seek(min(first, opened.frames))
+            blocks = list(_blocks(opened, None if last is None else last - first))
+            return np.concatenate(blocks or [np.empty((0, 1), np.float32)]), int(opened.samplerate)
     except soundfile.LibsndfileError:
-        stream.seek(0)  # containers of films, AAC and others are FFmpeg's
-        return _sound_of_container(stream)
+        return container.sound(stream, start, seconds)  # containers of films, AAC and others are FFmpeg's
 
 
-def _sound_of_container(stream: IO[bytes]) -> tuple[np.ndarray, int]:
-    """The first audio stream of anything that FFmpeg reads: (sample, channel) float32, samples a second."""
-    import av
-
-    with av.open(stream, mode="r") as container:
-        if not container.streams.audio:
-            raise ValueError("it has no audio stream")
-        track = container.streams.audio[0]
-        resampler = av.AudioResampler(format="fltp")  # rate and channels stay; only the number format is made one
-        frames = [part for frame in container.decode(track) for part in resampler.resample(frame)]
-        blocks = [part.to_ndarray().T for part in [*frames, *resampler.resample(None)]]
-        empty = np.empty((0, 1), np.float32)
-        return (np.concatenate(blocks) if blocks else empty), int(track.rate or 0)
+def _blocks(opened: Any, most: int | None) -> Iterator[np.ndarray]:
+    """The next samples of a file, all or so many: (sample, channel) float32 in blocks."""
+    while most is None or most > 0:
+        block = opened.read(BLOCK if most is None else min(most, BLOCK), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        most = None if most is None else most - len(block)
+        yield block
 
 
 def _resampled(samples: np.ndarray, recorded_at: int, rate: int) -> np.ndarray:

@@ -5,16 +5,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mgx.extract.archives import index_of
 from mgx.extract.dataset import Found, differences, find_items, table_path
 from mgx.extract.readers.tree import files_below, passed_over
-from mgx.shared.errors import BadItem
+from mgx.extract.subset import ids_sha256
+from mgx.shared.errors import Absent, BadItem
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Row, Source, Text
+from mgx.shared.item import Item, Member, Row, Source, Text, file_of
 from mgx.shared.manifest import MANIFEST_NAME, Manifest, Modality
 from mgx.shared.progress import Progress
 
 SHOWN = 10  # names given as examples in any list
 PAPERS = (".toml", ".bak", ".csv", ".md", ".txt", "")  # beside the data, a manifest, a licence, a README are at home
+MEDIA = (".mp4", ".h5", ".png")  # what the published data sets are made of; beside them lies much else
 RATE = 16_000  # Hz, for reading audio as perceptors do
 
 
@@ -67,8 +70,19 @@ class Survey:
     passed_over: PassedOver
     differences: list[str]
     notes: list[str]
+    ids_sha256: str  # of the ids in order, one a line
     decoded: int | None = None
     unusable: list[Unusable] = field(default_factory=list)
+    absent: dict[str, int] = field(default_factory=dict)  # modality -> files that turned out not to have it
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What opening every file and text showed: how many, which cannot be used, and which lack a track."""
+
+    decoded: int
+    unusable: list[Unusable]
+    absent: dict[str, int]
 
 
 def survey(manifest: Manifest, home: Home) -> Survey:
@@ -94,38 +108,51 @@ def count(manifest: Manifest, found: Found) -> Survey:
         passed_over=_passed_over(manifest),
         differences=differences(manifest, found),
         notes=list(_notes(manifest, found, labels)),
+        ids_sha256=ids_sha256(item.id for item in found.items),
     )
 
 
 def unexpected_files(manifest: Manifest, items: Sequence[Item]) -> list[str]:
-    """The first few files of the folder that belong to no item, as relative paths."""
-    if manifest.items.reader not in ("table", "tree"):
+    """The first few files of the folder that belong to no item, as relative paths.
+
+    Of a data set as it is published only media count; of a subset nothing, as the rest belongs to the others.
+    """
+    reader, subset = manifest.items.reader, manifest.items.subset
+    if reader == "vectors" or subset is not None:
         return []
-    used = {view for item in items for views in item.media.values() for view in views if isinstance(view, Path)}
+    used = {file_of(view) for item in items for views in item.media.values() for view in views}
+    used |= _archives(items)
     used |= {table_path(manifest) or manifest.root, manifest.root / MANIFEST_NAME}
+    published = reader not in ("table", "tree")
+    looked_at = (*MEDIA, ".tar", ".gz") if _archives(items) else MEDIA
     strangers = []
     for path in files_below(manifest.root):
-        if path not in used and not (path.parent == manifest.root and path.suffix.lower() in PAPERS):
+        paper = path.parent == manifest.root and path.suffix.lower() in PAPERS
+        if path not in used and not (path.suffix.lower() not in looked_at if published else paper):
             strangers.append(path.relative_to(manifest.root).as_posix())
             if len(strangers) == SHOWN:
                 break
     return strangers
 
 
-def unusable(manifest: Manifest, items: Sequence[Item], progress: Progress) -> tuple[int, list[Unusable]]:
-    """Open every file and text: how many were opened, and which cannot be used. Kinds without a decoder are left."""
+def open_all(manifest: Manifest, items: Sequence[Item], progress: Progress) -> Opened:
+    """Open every file and text. Kinds without a decoder are left."""
     progress.start(f"{manifest.name} media", len(items))
     opened, found = 0, []
+    absent: Counter[str] = Counter()
     for item in items:
         for modality, views in item.media.items():
             for view in views:
                 try:
                     opened += _decode(manifest.modalities[modality], view)
+                except Absent:
+                    opened += 1
+                    absent[modality] += 1
                 except BadItem as error:
                     opened += 1
                     found.append(Unusable(item.id, modality, str(error)))
         progress.advance()
-    return opened, found
+    return Opened(opened, found, dict(absent))
 
 
 def _decode(settings: Modality, source: Source) -> bool:
@@ -136,14 +163,15 @@ def _decode(settings: Modality, source: Source) -> bool:
         return False
     if settings.kind == "text":
         media.text(source)
-    elif not isinstance(source, Path):
-        return False
     elif settings.kind == "image":
         media.image(source)
     elif settings.kind == "depth":
-        media.depth(source, settings.unit)
+        media.depth(source, settings.unit, settings.focal_baseline)
     elif settings.kind == "audio":
         media.audio(source, RATE)
+    elif settings.kind == "video":
+        length = media.duration(source)
+        media.frames(source, (0.0, length / 2, length))
     else:
         return False
     return True
@@ -179,7 +207,22 @@ def _notes(manifest: Manifest, found: Found, labels: Counter[str]) -> Iterator[s
         yield f"{bare} items have no modality at all."
     for label, items in found.dropped.items():
         yield f"{items} items of label {label!r} are left out: it is no class."
+    for name, settings in manifest.modalities.items():
+        if settings.label_leak:
+            yield f"modalities.{name}: it says the class itself (label_leak): reported, but left out of averages."
+    for archive in sorted(_archives(found.items)):
+        index = index_of(archive)
+        if index.flaw:
+            yield f"{archive.name}: {index.flaw}. What comes before that is used."
+        for reason, count in index.refused.items():
+            yield f"{archive.name}: {count} {reason} are passed over."
     for name in manifest.modalities:
         texts = [view.text for item in found.items for view in item.media.get(name, ()) if isinstance(view, Text)]
         if texts and not manifest.modalities[name].label_leak and set(texts) <= set(manifest.label.classes):
             yield f"modalities.{name}: its texts are bare class names; write label_leak = true."
+
+
+def _archives(items: Sequence[Item]) -> set[Path]:
+    """The archives that items lie in."""
+    files = (file_of(view) for item in items for views in item.media.values() for view in views)
+    return {file.archive for file in files if isinstance(file, Member)}

@@ -5,6 +5,7 @@
     |-- NotThere            data, weights, embeddings or records not on disk  (also FileNotFoundError)
     |-- BadManifest         a data set's description is wrong                 (also ValueError)
     |-- BadItem             the media of one item cannot be used              (also ValueError)
+    |   `-- Absent          its file is sound, and has no such track
     |-- BadEmbedding        a vector that is not finite, or all zero          (also ValueError)
     |-- BadRequest          options that do not go together                   (also ValueError)
     |-- Damaged             a file of ours that does not match its checksum   (also ValueError)
@@ -47,6 +48,10 @@ class BadManifest(MgxError, ValueError):
 
 class BadItem(MgxError, ValueError):
     """One item's media is missing, truncated, empty or of another kind."""
+
+
+class Absent(BadItem):
+    """One item does not have this modality, which shows only in its file: a film without sound. Nothing to mend."""
 
 
 class BadEmbedding(MgxError, ValueError):

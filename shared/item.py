@@ -30,6 +30,9 @@ class Member:
     archive: Path
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.archive}:{self.name}"
+
 
 @dataclass(frozen=True)
 class Array:
@@ -38,8 +41,20 @@ class Array:
     file: Path | Member
     key: str
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.key}"
+
 
 Source = Path | Text | Row | Member | Array
+
+
+def file_of(source: Source) -> Path | Member | None:
+    """The file that a source lies in; a text of the table lies in none."""
+    if isinstance(source, Array):
+        return source.file
+    if isinstance(source, Row):
+        return source.path
+    return None if isinstance(source, Text) else source
 
 
 @dataclass(frozen=True)

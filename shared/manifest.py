@@ -7,7 +7,8 @@ labels are, which modalities they have, and which counts to expect. `mgx data in
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from string import Formatter
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -44,9 +45,19 @@ Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class Block(BaseModel):
-    """A table of the TOML: an unknown key is an error, and nothing changes after reading."""
+    """A table of the TOML: an unknown key is an error, and nothing changes after reading.
+
+    `LATER` are keys that the first manifests did not know. Where they say nothing they are no part of a
+    manifest's digest, so that embeddings made before are still those of their manifest.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The block as plain data, for digests."""
+        silent = {key for key in self.LATER if getattr(self, key) == type(self).model_fields[key].default}
+        return self.model_dump(mode="json", exclude=silent)
 
 
 class Licence(Block):
@@ -114,13 +125,39 @@ class Source(Block):
         return self
 
 
+class Subset(Block):
+    """A part of the items, always the same one. `head`: the first `n`, in the list's order, of which a file is there.
+    `stratified`: `n` drawn by `seed`, from each class and part its share, whether their files are there or not.
+    `archive`: those with a file in one archive; where it has been unpacked and removed, those with a file at all.
+
+    `ids_sha256`, if given, is checked: that of the chosen ids in order, one a line (`mgx data check` prints it).
+    """
+
+    method: Literal["head", "stratified", "archive"]
+    n: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    archive: Inside | Literal[""] = ""
+    ids_sha256: Digest = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Subset":
+        needed = "archive" if self.method == "archive" else "n"
+        for key in ("n", "archive"):
+            if bool(getattr(self, key)) != (key == needed):
+                raise ValueError(f"method {self.method!r} {'needs' if key == needed else 'has no'} {key!r}")
+        return self
+
+
 class Items(Block):
     """How items are found, by the reader of that name in `extract/readers/`, or by `package.module:read`.
 
-    `table`: a CSV at `path`; `tree`: files that fit `pattern`; `vectors`: ready-made arrays at `path`.
+    `table`: a CSV at `path`; `tree`: files that fit `pattern`; `vectors`: ready-made arrays at `path`; `msrvtt`,
+    `nyudv2`, `vggsound`: those data sets as they are published.
     `id`, `group` and `part` are columns or arrays. In a tree, id = "label/id" names an item by both, where
     the same id occurs under several labels. `sha256`, if given, is checked against the file at `path`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("subset",)
 
     reader: str
     path: Inside = "items.csv"
@@ -129,6 +166,7 @@ class Items(Block):
     id: str = "id"
     group: str = "group"
     part: str = "part"
+    subset: Subset | None = None
 
     @model_validator(mode="after")
     def _fitting(self) -> "Items":
@@ -163,15 +201,56 @@ class Modality(Block):
 
     A column holds the text itself where the kind is text, else paths. Of ready-made vectors it names the
     array, which is otherwise called as the modality. In a tree the pattern says everything.
+
+    `track_of` names the modality whose files hold this one as well, as films hold sound.
+    `policy`, of text: where an item has several captions, the `first`, the `longest`, or `all`, whose vectors are
+    averaged; or a `template` of {label}, the class, and {prompt}, its readable name.
+    `unit`, of depth: metres, millimetres, `m_or_mm` (whole numbers are millimetres, others metres), disparity, or
+    SUN RGB-D's rotated 16 bits. `focal` (pixels) and `baseline` (metres) of the camera relate disparity and depth.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("track_of", "policy", "template", "focal", "baseline")
 
     kind: Literal["image", "depth", "text", "audio", "video", "thermal", "vector", "other"]
     path: Inside | None = None
     column: str | None = None
+    track_of: Name | None = None
     views: int = Field(default=1, ge=1)
-    unit: Literal["", "m", "mm", "disparity"] = ""
+    policy: Literal["", "first", "longest", "all", "template"] = ""
+    template: str = ""
+    unit: Literal["", "m", "mm", "m_or_mm", "disparity", "sunrgbd"] = ""
+    focal: float | None = Field(default=None, gt=0)
+    baseline: float | None = Field(default=None, gt=0)
     missing: Literal["skip", "error"] = "skip"
     label_leak: bool = False  # the content is the bare class name: reported, but left out of averages
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> "Modality":
+        if self.policy and self.kind != "text":
+            raise ValueError(f"'policy' is for kind 'text', not for {self.kind!r}")
+        if bool(self.template) != (self.policy == "template"):
+            raise ValueError("policy 'template' and the key 'template' go together")
+        if self.template and not self.label_leak:
+            raise ValueError("a template says the class: write label_leak = true")
+        if self.track_of and (self.path is not None or self.column is not None):
+            raise ValueError("'track_of' stands in place of 'path' and 'column'")
+        if (self.focal is None) != (self.baseline is None) or (self.unit == "disparity" and self.focal is None):
+            raise ValueError("'focal' and 'baseline' go together, and unit 'disparity' needs them")
+        _check_template(self.template)
+        return self
+
+    @property
+    def focal_baseline(self) -> float:
+        """Disparity times depth, in pixel metres; 0 where the camera is not described."""
+        return (self.focal or 0.0) * (self.baseline or 0.0)
+
+
+def _check_template(template: str) -> None:
+    """A template of text may name the class, and do nothing else with it."""
+    fields = [(field, form, conversion) for _, field, form, conversion in Formatter().parse(template)]
+    named = [field for field in fields if field[0] is not None]
+    if template and (not named or any(f not in (("label", "", None), ("prompt", "", None)) for f in named)):
+        raise ValueError(f"template {template!r} must name {{label}} or {{prompt}}, and nothing else")
 
 
 class Expect(Block):
@@ -210,6 +289,9 @@ class Manifest(Block):
                 raise ValueError(f"modalities.{name}: this name is reserved")
             if reason := _misplaced(self.items.reader, modality):
                 raise ValueError(f"modalities.{name}: {reason}")
+            owner = self.modalities.get(modality.track_of or name)
+            if owner is None or (owner.track_of and modality.track_of):
+                raise ValueError(f"modalities.{name}: track_of = {modality.track_of!r} names no modality with files")
         for key, names in (("per_modality", self.modalities), ("class_counts", self.label.classes)):
             if strange := sorted(set(getattr(self.expect, key)) - set(names)):
                 raise ValueError(f"expect.{key}: {strange[0]!r} is not declared")
@@ -226,15 +308,16 @@ class Manifest(Block):
         Titles, notes, expected counts and numbers of steps may be edited without embedding anew.
         """
         files = [(s.id, f.path, f.sha256) for s in self.source for f in s.file]
-        blocks = {name: getattr(self, name).model_dump(mode="json") for name in ("items", "label")}
-        modalities = {name: modality.model_dump(mode="json") for name, modality in self.modalities.items()}
+        blocks = {"items": self.items.facts(), "label": self.label.facts()}
+        modalities = {name: modality.facts() for name, modality in self.modalities.items()}
         return digest([self.name, self.dataset.version, files, blocks, modalities])
 
 
 def _misplaced(reader: str, modality: Modality) -> str:
     """Why a modality's keys do not fit the reader, or nothing."""
-    if reader == "table" and (modality.path is None) == (modality.column is None):
-        return "give either 'path' or 'column'"
+    places = [modality.path, modality.column, modality.track_of, modality.template or None]
+    if reader == "table" and places.count(None) != len(places) - 1:
+        return "give one of 'path', 'column', 'track_of', 'template'"
     if reader in ("tree", "vectors") and modality.path is not None:
         return f"'path' is for reader 'table', not for {reader!r}"
     if reader == "tree" and modality.column is not None:
@@ -273,6 +356,13 @@ def find_manifest(name: str, home: Home) -> Manifest:
     raise unknown("data set", name, known_names(home), "Your own: mgx data init PATH.")
 
 
+def manifest_text(manifest: Manifest) -> str:
+    """The TOML that a manifest was read from."""
+    own = manifest.root / MANIFEST_NAME
+    at = Path(manifest.path) if manifest.path else own if own.is_file() else SHIPPED / f"{manifest.name}.toml"
+    return at.read_text(encoding="utf-8")
+
+
 def data_set_name(name: str, home: Home) -> str:
     """What embeddings and records call a data set that was named by its manifest's path; names stay as they are."""
     return find_manifest(name, home).name if name.endswith(".toml") or "/" in name else name
@@ -288,7 +378,7 @@ def parse(content: bytes, where: str, root: Path, path: str = "") -> Manifest:
     """Check a manifest. Errors name the file, the key and the reason."""
     try:
         table = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadManifest(f"{where}: not valid TOML: {error}") from error
     if own := {"path", "root"} & set(table):
         raise BadManifest(f"{where}: the key {own.pop()!r} is set by mgx, not by the file.")

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -86,6 +86,7 @@ class Plan:
 class Commit:
     """A finished shard. `skipped` maps the ids of unusable items to the reason; their rows stay NaN.
 
+    `absent` are those of them that do not have the modality, which only their files could tell: nothing to mend.
     `media` names what the shard was made from, so that changed files are noticed when extracting again.
     """
 
@@ -95,6 +96,11 @@ class Commit:
     sha256: str
     media: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
+    absent: Sequence[str] = ()
+
+    def body(self) -> dict[str, Any]:
+        """As it is written: a shard of which nothing is absent as before there was that word."""
+        return {key: value for key, value in asdict(self).items() if key != "absent" or value}
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,14 @@ class EmbeddingStore:
 
     # ---- writing
 
-    def write(self, shard: int, values: np.ndarray, skipped: Mapping[str, str], media: str = "") -> None:
+    def write(
+        self,
+        shard: int,
+        values: np.ndarray,
+        skipped: Mapping[str, str],
+        media: str = "",
+        absent: Collection[str] = (),
+    ) -> None:
         """Store one shard: values (item, feature) float32 for `plan.rows_of(shard)`, NaN rows where skipped."""
         rows = self.plan.rows_of(shard)
         self.require_usable(values, rows, skipped)
@@ -135,8 +148,9 @@ class EmbeddingStore:
         chunk = self._chunk(shard)
         for path in (chunk, chunk.parent, chunk.parent.parent):
             sync(path)  # Zarr renames a finished chunk into place but does not sync it
-        commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), media, dict(sorted(skipped.items())))
-        body = {**asdict(commit), "check": digest(asdict(commit))[:16]}
+        reasons = dict(sorted(skipped.items()))
+        commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), media, reasons, sorted(absent))
+        body = {**commit.body(), "check": digest(commit.body())[:16]}
         write_whole(self._commit_path(shard), json.dumps(body, indent=1, ensure_ascii=False) + "\n")
 
     def require_usable(self, values: np.ndarray, rows: slice, skipped: Mapping[str, str]) -> None:

@@ -109,7 +109,7 @@ class LiteBind:
         if modality == "image":
             return square(media.image(source))
         if modality == "depth":
-            metres = square(media.depth(source, settings.unit))
+            metres = square(media.depth(source, settings.unit, settings.focal_baseline))
             return silhouette(metres) if self.silhouette else grey(metres)
         if modality == "text":
             return media.text(source)

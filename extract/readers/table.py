@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 
+from mgx.extract.captions import class_texts
 from mgx.shared.errors import BadManifest
 from mgx.shared.item import Item, Source, Text
 from mgx.shared.manifest import Manifest, Modality, inside
@@ -24,6 +25,7 @@ def read(manifest: Manifest) -> Iterator[Item]:
     table = manifest.root / manifest.items.path
     rows = read_rows(table)
     _, header = next(rows)
+    spoken = class_texts(manifest)
     _check_columns(manifest, header, str(table))
     items, label = manifest.items, manifest.label
     for line, row in rows:
@@ -31,6 +33,7 @@ def read(manifest: Manifest) -> Iterator[Item]:
         known = row | {"id": row[items.id], "label": row[label.column]}
         try:
             media = {name: _sources(settings, known, manifest.root) for name, settings in manifest.modalities.items()}
+            media |= {name: of[known["label"]] for name, of in spoken.items() if known["label"] in of}
         except ValueError as error:
             raise BadManifest(f"{table} line {line}: {error}.") from error
         yield Item(
@@ -124,7 +127,9 @@ def _sources(settings: Modality, row: Mapping[str, str], root: Path) -> tuple[So
     """Where one modality of a row lies; () where its cell is empty."""
     if settings.path is not None:
         return tuple(root / inside(settings.path.format_map({**row, "view": view})) for view in range(settings.views))
-    cell = row[settings.column or ""]
+    if settings.column is None:
+        return ()  # a track of another modality, or a text that the class makes
+    cell = row[settings.column]
     if not cell.strip():
         return ()
     return (Text(cell),) if settings.kind == "text" else (root / inside(cell),)

@@ -64,6 +64,15 @@ def files_below(root: Path) -> Iterator[Path]:
     return (path for path, reason in _entries_below(root) if not reason)
 
 
+def names_in(folder: Path) -> frozenset[str]:
+    """The names in a folder, none if there is no such folder; hidden ones do not count."""
+    try:
+        with os.scandir(folder) as found:
+            return frozenset(entry.name for entry in found if not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
 def passed_over(root: Path) -> list[str]:
     """What `files_below` cannot use, each with the reason: linked folders, those not to be read, links to nothing."""
     return [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in _entries_below(root) if reason]

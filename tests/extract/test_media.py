@@ -184,8 +184,8 @@ class TestDepth:
             media.depth(path, "m")
 
     def test_unit_is_the_manifests_fault(self, tmp_path: Path) -> None:
-        for unit in ("", "disparity"):
-            with pytest.raises(BadManifest, match="unit = 'mm' or 'm'"):
+        for unit in ("", "disparity", "feet"):
+            with pytest.raises(BadManifest, match="a unit of 'm', 'mm', 'm_or_mm'"):
                 media.depth(tmp_path / "a.png", unit)
 
 

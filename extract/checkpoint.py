@@ -16,7 +16,7 @@ from mgx.extract.weights import (
     require_checkpoint,
     take,
 )
-from mgx.shared.errors import BadRequest
+from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import amount, say
 
@@ -97,14 +97,21 @@ def fetch_command(
     if path is not None:
         _take(found, name, path, replace, accept_licence, home)
         return
-    outcomes = []
+    outcomes, failed = [], []
     for one in found:
         parcel = parcel_of_checkpoint(one, home)
-        outcomes.append(fetch_parcel(parcel, home, (), "", dry_run, accept_licence, True, verify, as_json))
-        if not dry_run:
-            require_checkpoint(one.name, home)  # pins what nobody publishes a checksum of
+        try:
+            outcomes.append(fetch_parcel(parcel, home, (), "", dry_run, accept_licence, True, verify, as_json))
+            if not dry_run:
+                require_checkpoint(one.name, home)  # pins what nobody publishes a checksum of
+        except MgxError as error:
+            failed.append(error)
     if as_json:
         click.echo(json.dumps(outcomes, indent=1, ensure_ascii=False))
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise WorkFailed("\n".join(dict.fromkeys(map(str, failed))))
 
 
 def _take(found: list[Checkpoint], name: str, path: Path, replace: bool, accept_licence: bool, home: Home) -> None:

@@ -401,7 +401,7 @@ def _sized(
             if state.size is None and not state.done:
                 told[n] = replace(state, size=_expect(parcel, source, files[state.path], request).size)
     except NotFetched as error:
-        say(f"{error} Sizes that the manifest does not tell stay unknown.")
+        say(f"{error.args[0]} Sizes that the manifest does not tell stay unknown.")
     return told
 
 

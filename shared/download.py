@@ -139,7 +139,8 @@ def _persist(
                     part.discard()
                 raise
             pause = patience.before(failures, error.wait if isinstance(error, Busy) else 0.0)
-            say(f"{error.args[0]} Trying again in {pause:.0f} s, from byte {part.length:,}.")
+            place = f", from byte {part.length:,}" if part.length else ""
+            say(f"{error.args[0]} Trying again in {pause:.0f} s{place}.")
             time.sleep(pause)
 
 

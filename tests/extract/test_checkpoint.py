@@ -107,6 +107,17 @@ def test_a_perceptor_names_all_that_it_needs(world: World) -> None:
     assert world.mgx("fetch", "yee") == 2 and "Did you mean 'eye'?" in world.err
 
 
+def test_one_that_fails_does_not_keep_the_others(world: World, tmp_path: Path) -> None:
+    listing = tmp_path / "shipped/checkpoints.toml"
+    listing.write_text(listing.read_text().replace('perceptors = ["hand"]', 'perceptors = ["ear"]'))
+    text = listing.read_text()
+    by_hand = text[text.index('[[checkpoint]]\nname = "hand"') :]
+    listing.write_text("schema = 1\n" + by_hand + text.removesuffix(by_hand).removeprefix("\nschema = 1"))
+    assert world.mgx("fetch", "ear") == 2
+    assert "Load it in a browser" in world.err
+    assert world.where()["ear_left"] == "there"
+
+
 def test_what_is_not_there_says_how_to_get_it(world: World) -> None:
     with pytest.raises(NotThere, match=r"no eye\.pth\. Get it: mgx checkpoint fetch eye"):
         require_checkpoint("eye", world.home)

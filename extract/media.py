@@ -28,7 +28,7 @@ def image(source: Source) -> np.ndarray:
     """
     from PIL import Image
 
-    with _opened(source, "picture") as stream:
+    with opened(source, "picture") as stream:
         if isinstance(source, Array):
             return _rgb(_array(stream, source.key))
         with Image.open(stream) as picture:
@@ -44,7 +44,7 @@ def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
     if unit not in depths.UNITS or (unit == "disparity" and not focal_baseline):
         known = ", ".join(map(repr, depths.UNITS))
         raise BadManifest(f"{source}: depth in unit {unit!r} cannot be read. Give the modality a unit of {known}.")
-    with _opened(source, "depth map") as stream:
+    with opened(source, "depth map") as stream:
         if isinstance(source, Array):
             numbers = _flat(_array(stream, source.key))
         else:
@@ -60,13 +60,13 @@ def frames(source: Source, at: Sequence[float]) -> np.ndarray:
 
     Past the end that is the last frame. Only what these frames need is decoded. Pixels are taken as square.
     """
-    with _opened(source, "film") as stream:
+    with opened(source, "film") as stream:
         return container.frames(stream, at)
 
 
 def duration(source: Source) -> float:
     """Seconds that a film lasts, or a sound."""
-    with _opened(source, "film") as stream:
+    with opened(source, "film") as stream:
         return container.duration(stream)
 
 
@@ -75,7 +75,7 @@ def audio(source: Source, rate: int, start: float = 0.0, seconds: float | None =
 
     Of `seconds` from `start`, or less where it ends before; only those are decoded. Absent if a film has no sound.
     """
-    with _opened(source, "sound") as stream:
+    with opened(source, "sound") as stream:
         channels, recorded_at = _sound(stream, start, seconds)
         if channels.size == 0:
             raise ValueError(f"it holds no samples after {start:g} s" if start else "it holds no samples")
@@ -90,7 +90,7 @@ def text(source: Source) -> str:
         content, place = source.text, "text of the table"
     else:
         place = str(source)
-        with _opened(source, "text") as stream:
+        with opened(source, "text") as stream:
             content = stream.read().decode("utf-8-sig")
     if not content.strip():
         raise BadItem(f"{place}: empty text")
@@ -98,8 +98,11 @@ def text(source: Source) -> str:
 
 
 @contextmanager
-def _opened(source: Source, what: str) -> Iterator[IO[bytes]]:
-    """The open file. Any error while it is decoded becomes BadItem; libraries' warnings stay inside."""
+def opened(source: Source, what: str) -> Iterator[IO[bytes]]:
+    """The open file, wherever it lies. Any error while it is decoded becomes BadItem, with `what` it should have been.
+
+    For perceptors that decode what mgx does not. Warnings of libraries stay inside.
+    """
     file = file_of(source) if isinstance(source, Path | Member | Array) else None
     if file is None:
         raise BadItem(f"{source}: expected a file with a {what}, got {type(source).__name__.lower()}")

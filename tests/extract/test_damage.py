@@ -338,7 +338,7 @@ def case(number: int, bases: dict[str, Base], folder: Path, capsys: pytest.Captu
     code = run(["--home", str(home.root), "data", "check", str(root), "--media", "--json"])
     out, err = capsys.readouterr()
     assert code in (0, 1, 2), what
-    for word in ("Traceback", "unexpected"):
+    for word in ("Traceback", "mgx: unexpected"):
         assert word not in err, f"{what}: {err}"
     assert outside(folder, root) == before, what
     if not out:
@@ -376,7 +376,7 @@ def extracted(root: Path, home: Path, base: Base, what: str, capsys: pytest.Capt
     """Healthy items have the vectors that they had before."""
     code = extract(root, home)
     err = capsys.readouterr().err
-    assert code in (0, 1, 2) and "Traceback" not in err and "unexpected" not in err, f"{what}: {err}"
+    assert code in (0, 1, 2) and "Traceback" not in err and "mgx: unexpected" not in err, f"{what}: {err}"
     if of_one_file(what):
         for modality, vectors in base.vectors.items():
             found = stored(home, base.name, modality)

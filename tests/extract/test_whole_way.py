@@ -99,11 +99,11 @@ def vggsound(server: Server, made: Path, root: Path) -> str:
 @pytest.mark.parametrize(
     ("serve", "fault", "said"),
     [
-        (msrvtt, Drop(5000), "5,000 of"),
+        (msrvtt, Drop(5000), "broke after 5,000 bytes"),
         (msrvtt, Instead(PAGE, "text/html"), "page"),
         (nyudv2, Stall(7000), "silent"),
         (nyudv2, Redirect("/round"), "redirect"),
-        (vggsound, Drop(5000), "of"),
+        (vggsound, Drop(5000), "broke after 5,000 bytes"),
         (vggsound, Instead(b"wrong bytes"), "bytes"),
     ],
 )

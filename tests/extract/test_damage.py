@@ -377,7 +377,7 @@ def extracted(root: Path, home: Path, base: Base, what: str, capsys: pytest.Capt
     code = extract(root, home)
     err = capsys.readouterr().err
     assert code in (0, 1, 2) and "Traceback" not in err and "mgx: unexpected" not in err, f"{what}: {err}"
-    if of_one_file(what):
+    if of_one_file(what) and not (code == 2 and "leads out of the data set's folder" in err):
         for modality, vectors in base.vectors.items():
             found = stored(home, base.name, modality)
             assert len(found) >= len(vectors) - 1, what

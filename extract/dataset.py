@@ -102,10 +102,12 @@ def require_data(manifest: Manifest) -> None:
     """NotThere says what is missing, where, and whence it comes; BadManifest if it is another file than described."""
     table = table_path(manifest)
     if not is_on_disk(manifest):
+        name = manifest.path or manifest.name
         sources = [f"{s.kind} {s.repo or s.url or s.note or s.file[0].path}" for s in manifest.source]
-        origin = f" It comes from {' or '.join(sources)}. What goes where: mgx data info {manifest.name}"
+        get = f"Get it: mgx data fetch {name}. What goes where: mgx data info {name}"
+        origin = f" It comes from {' or '.join(sources)}. {get}"
         missing = f"data set {manifest.name!r} is not on disk: no {table or manifest.root}."
-        raise NotThere(missing + (origin if sources else " Its manifest names no source: put it there."))
+        raise NotThere(missing + (origin if manifest.source else " Its manifest names no source: put it there."))
     if table is None:
         return
     if not table.resolve().is_relative_to(manifest.root.resolve()):

@@ -84,7 +84,8 @@ def test_info_says_where_everything_is(mgx: Mgx, home: Home) -> None:
         "data/train-000011.tar  1,098,700,800 bytes  sha256 4ef8723b66e1c09010f8c5305b5c7b9c526d455cd943aeac",
         "http://datasets.lids.mit.edu/fastdepth/data/nyudepthv2.tar.gz",
         str(home.datasets / "nyudv2"),
-        "train/{id}/depth.png",
+        "found by reader nyudv2",
+        "text says the class itself (label_leak)",
         "23: basement; bathroom",
         "not there",
     ):

@@ -28,10 +28,13 @@ def frames(stream: IO[bytes], at: Sequence[float]) -> np.ndarray:
     """The frame shown at each time, (time, height, width, 3) uint8, upright.
 
     That is the last one whose own time is not later; before the first it is the first, after the end the last.
-    Only stretches from a key frame to a wanted frame are decoded.
+    Only stretches from a key frame to a wanted frame are decoded. An AVI holds no times, and FFmpeg's guesses at them
+    are out of order: its frames are counted, all up to the last wanted one.
     """
     with _opened(stream) as container:
         track = _track(container, "video")
+        if container.format.name == "avi":
+            return _stacked(_counted(container, track, at))
         listed = _moments(container, track)
         stamps = [moment.stamp for moment in listed]
         if not stamps:
@@ -40,7 +43,10 @@ def frames(stream: IO[bytes], at: Sequence[float]) -> np.ndarray:
         wanted = [listed[max(0, bisect_right(stamps, tick) - 1)] for tick in ticks]
     with _opened(stream) as container:
         found = _decoded(container, _track(container, "video"), sorted(set(wanted)))
-    pictures = [found[moment.stamp] for moment in wanted]
+    return _stacked([found[moment.stamp] for moment in wanted])
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
     if len({picture.shape for picture in pictures}) > 1:
         raise ValueError("its frames change their size")
     return np.stack(pictures)
@@ -130,6 +136,23 @@ def _moments(container: Any, track: Any) -> list[Moment]:
         if not packet.is_discard and stamp >= (track.start_time or 0):
             found.append(Moment(stamp, key))
     return sorted(found)
+
+
+def _counted(container: Any, track: Any, at: Sequence[float]) -> list[np.ndarray]:
+    """The pictures of a film of one frame rate, found by counting."""
+    wanted = [max(0, int(round(second * float(track.guessed_rate or 0), 6))) for second in at]
+    found: dict[int, np.ndarray] = {}
+    frame, number = None, -1
+    for number, frame in enumerate(container.decode(track)):
+        if number in wanted:
+            found[number] = _picture(frame)
+        if number >= max(wanted):
+            break
+    if frame is None:
+        raise ValueError("it has no frames")
+    if max(wanted) > number:
+        found[number] = _picture(frame)
+    return [found[min(one, number)] for one in wanted]
 
 
 def _decoded(container: Any, track: Any, wanted: Sequence[Moment]) -> dict[int, np.ndarray]:

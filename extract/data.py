@@ -140,7 +140,7 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
 @data.command(epilog=INIT_EXAMPLE)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", default="", help="The data set's name.  [default: the folder's]")
-@click.option("--depth-unit", type=click.Choice(["mm", "m"]), help="What a depth pixel means.")
+@click.option("--depth-unit", type=click.Choice(["mm", "m", "m_or_mm", "sunrgbd"]), help="What a depth pixel means.")
 @click.option("--pattern", help="Order of a folder tree, e.g. '{label}/{modality}/{id}.{ext}'.")
 @click.option("--force", is_flag=True, help="Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
 @click.option("--dry-run", is_flag=True, help="Print the manifest instead of writing it.")

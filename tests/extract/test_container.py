@@ -52,6 +52,15 @@ def test_a_variable_frame_rate(tmp_path: Path, options: dict[str, str]) -> None:
         assert np.array_equal(media.frames(path, [second])[0], wanted(path, second)), second
 
 
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {"bf": "2", "g": "9"}), ("mpeg4", {"bf": "2"})])
+def test_frames_without_times_are_counted(tmp_path: Path, codec: str, options: dict[str, str]) -> None:
+    path = film(tmp_path / "a.avi", 30, codec=codec, **options)
+    _, shown = everything(path)
+    found = media.frames(path, [0.0, 0.25, 0.3, 1.4, 2.2, 9.0])
+    for frame, number in zip(found, (0, 2, 3, 14, 22, 29), strict=True):
+        assert np.array_equal(frame, shown[number]), number
+
+
 def test_a_film_need_not_begin_at_zero(tmp_path: Path) -> None:
     late = film(tmp_path / "late.mkv", 8, [second + 5 for second in VARIABLE])
     assert np.array_equal(media.frames(late, [1.72])[0], media.frames(film(tmp_path / "a.mkv", 8, VARIABLE), [1.72])[0])

@@ -15,7 +15,7 @@ from mgx.shared.cli import run
 from mgx.shared.errors import BadManifest, NotThere
 from mgx.shared.home import Home, find_home
 from mgx.shared.item import Array, Item, Member, Source, Text
-from mgx.shared.manifest import Manifest
+from mgx.shared.manifest import Manifest, find_manifest
 from mgx.shared.store import open_store, store_folder
 from tests.extract import published
 from tests.extract.published import CLIPS, INSIDE, msrvtt, nyudv2, own, vggsound
@@ -200,6 +200,29 @@ def test_the_expected_number_of_tracks_is_compared_when_it_is_known(
     text = (root / "dataset.toml").read_text()
     (root / "dataset.toml").write_text(text.replace("audio = 5", "audio = 4"))
     assert run([*check, "--media"]) == 0
+
+
+def test_half_a_copy_is_refused_unless_it_is_asked_for(
+    tmp_path: Path, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = nyudv2(tmp_path / "data", "shards")
+    own("nyudv2", root)
+    with (root / "dataset.toml").open("a") as stream:
+        stream.write("[expect]\nitems = 12\n")
+    (root / "data/train-000000.tar").unlink()
+    assert extract(home, root) == 2
+    assert "expect.items: expected 12, found 6 (tolerance 0)." in capsys.readouterr().err
+    assert extract(home, root, "--partial") == 0 and len(vectors(home, "nyudv2", "depth")) == 6
+    nyudv2(tmp_path / "again", "shards")
+    shutil.copy(tmp_path / "again/data/train-000000.tar", root / "data")
+    assert extract(home, root) == 2 and "--replace" in capsys.readouterr().err  # other rows: another store
+    assert extract(home, root, "--replace") == 0 and len(vectors(home, "nyudv2", "depth")) == 12
+
+
+def test_a_shipped_manifest_says_how_to_take_what_is_there(home: Home) -> None:
+    nyudv2(home.datasets / "nyudv2", "tree")
+    with pytest.raises(BadManifest, match=r"expected 47584, found 12[^$]*mgx data check nyudv2\. .* --partial"):
+        load_items(find_manifest("nyudv2", home), home)
 
 
 def test_captions_by_policy(tmp_path: Path, home: Home) -> None:

@@ -85,10 +85,7 @@ def test_info_says_where_everything_is(mgx: Mgx, home: Home) -> None:
         "http://datasets.lids.mit.edu/fastdepth/data/nyudepthv2.tar.gz",
         str(home.datasets / "nyudv2"),
         "found by reader nyudv2",
-<<<<<<< HEAD
-=======
         "text says the class itself (label_leak)",
->>>>>>> read
         "23: basement; bathroom",
         "not there",
     ):

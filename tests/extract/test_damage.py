@@ -387,8 +387,8 @@ def extracted(root: Path, home: Path, base: Base, what: str, capsys: pytest.Capt
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.mark.parametrize("chunk", range(10))
-def test_two_hundred_harms(
+@pytest.mark.parametrize("chunk", range(5))
+def test_a_hundred_harms(
     chunk: int, bases: dict[str, Base], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(chunk * CHUNK, (chunk + 1) * CHUNK):
@@ -396,7 +396,7 @@ def test_two_hundred_harms(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(10, 100))
+@pytest.mark.parametrize("chunk", range(5, 100))
 def test_two_thousand_harms(
     chunk: int, bases: dict[str, Base], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

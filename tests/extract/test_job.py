@@ -336,6 +336,7 @@ def kill_after(seconds: float, home: Home, data: Path) -> int:
     return victim.wait()
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_rerun_gives_the_same_bytes(home, data):
     undisturbed = find_home(home.root.parent / "other")
     assert extract(undisturbed, data) == 0

@@ -23,7 +23,7 @@ from tests.learn.plain import CLOSE, adam, agrees, descend, rounded, run, stack_
 TWO, ONE = ("image", "depth"), ("text",)
 THREE = ("image", "depth", "text")
 STEPS = 200
-modalities = pytest.mark.parametrize("modalities", [TWO, ONE], ids="+".join)
+modalities = pytest.mark.parametrize("modalities", [TWO, pytest.param(ONE, marks=pytest.mark.slow)], ids="+".join)
 
 
 @pytest.fixture
@@ -145,7 +145,11 @@ def plain_eqrm(hyper, net, rows):
         descend(optimizer, risk.mean() if mean else bisected(risk, hyper.quantile))
 
 
-@pytest.mark.parametrize("modalities", [TWO, ONE, THREE], ids="+".join)
+@pytest.mark.parametrize(
+    "modalities",
+    [TWO, pytest.param(ONE, marks=pytest.mark.slow), pytest.param(THREE, marks=pytest.mark.slow)],
+    ids="+".join,
+)
 def test_eqrm_is_a_plain_loop(data, modalities):
     hypers = [
         eqrm.Hyper(lr=1e-3, quantile=0.75, burnin_steps=50, lr_after=3e-4, batch_size=9),
@@ -214,7 +218,9 @@ def plain_ermpp(hyper, net, rows, fresh, averaged):
     net.average = {name: torch.stack([w[name] for w in seen]).mean(0) for name in seen[0]}
 
 
-@pytest.mark.parametrize(("modalities", "hastened"), [(TWO, 0), (ONE, 440)], ids=["image+depth", "text"])
+@pytest.mark.parametrize(
+    ("modalities", "hastened"), [(TWO, 0), pytest.param(ONE, 440, marks=pytest.mark.slow)], ids=["image+depth", "text"]
+)
 def test_ermpp_is_a_plain_loop(data, modalities, hastened, monkeypatch):
     """The published numbers of steps are no knobs: in full for one stack, so many steps earlier for the other."""
     monkeypatch.setattr(ermpp, "LINEAR_STEPS", ermpp.LINEAR_STEPS - hastened)
@@ -271,7 +277,11 @@ def plain_mixup(hyper, net, rows):
         descend(optimizer, total / modalities)
 
 
-@pytest.mark.parametrize("modalities", [TWO, ONE, THREE], ids="+".join)
+@pytest.mark.parametrize(
+    "modalities",
+    [TWO, pytest.param(ONE, marks=pytest.mark.slow), pytest.param(THREE, marks=pytest.mark.slow)],
+    ids="+".join,
+)
 def test_mixup_is_a_plain_loop(data, modalities):
     hypers = [
         mixup.Hyper(lr=1e-3, alpha=0.1, batch_size=9),

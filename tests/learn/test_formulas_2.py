@@ -142,6 +142,7 @@ class PlainCDANN(Plain):
             descend(functional.cross_entropy(self.g(z), y) - self.hyper.adversary * loss, self.gen_opt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modalities", "structure"), [(BOTH, {"width": 12, "depth": 4}), (ONE, {"width": 20})])
 def test_cdann_is_a_plain_loop(data, modalities, structure):
     settings = [{"lr": 5e-3, "lr_d": 5e-3, "batch_size": 13, "beta1": 0.0, "dropout": 0.1}]
@@ -203,6 +204,7 @@ class PlainSagNet(Plain):
         descend(self.hyper.adversary * unsure, self.opt["f"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", [BOTH, pytest.param(ONE, marks=pytest.mark.slow)], ids="+".join)
 def test_sagnet_is_a_plain_loop(data, modalities):
     settings = (
@@ -284,7 +286,8 @@ class PlainCondCAD(Plain):
         )
 
 
-@pytest.mark.parametrize("modalities", [BOTH, ONE], ids="+".join)
+@pytest.mark.slow
+@pytest.mark.parametrize("modalities", [BOTH, pytest.param(ONE, marks=pytest.mark.slow)], ids="+".join)
 def test_condcad_is_a_plain_loop(data, modalities):
     settings = (
         {"lr": 1e-3, "batch_size": 8},
@@ -345,6 +348,7 @@ class PlainURM(Plain):
         descend(self.against(u, 1.0) + self.hyper.adversary * self.against(z.detach(), 0.0), self.disc_opt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modalities", "structure"),
     [

@@ -56,7 +56,11 @@ def minibatches(modalities: int = 2, items: int = 8, seed: int = 0) -> list:
     return [(torch.randn((items, 16), generator=draw), y) for _ in range(modalities)]
 
 
-@pytest.mark.parametrize("modalities", [("image", "depth"), ("image", "depth", "text"), ("text",)], ids="+".join)
+@pytest.mark.parametrize(
+    "modalities",
+    [("image", "depth"), *(pytest.param(m, marks=pytest.mark.slow) for m in (("image", "depth", "text"), ("text",)))],
+    ids="+".join,
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_the_model_of_a_stack(data, name, modalities, soon):
     algorithm = ALGORITHMS.get(name)

@@ -250,6 +250,7 @@ def test_learn_without_an_algorithm_says_so(home, capsys):
 # Two processes
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_sweep_and_train_nothing_twice(toy):
     """Each prints a line for every run that it trained itself."""
     code = "from mgx.learn import sweep; sweep.STACK = 2; from mgx.shared.cli import main; main()"

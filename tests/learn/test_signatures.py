@@ -108,12 +108,16 @@ def recognises(records: Sequence[RunRecord]) -> bool:
 # --- The multi-modal learners: A2, A3, A4, B6
 
 
-@pytest.mark.parametrize("name", ["concat", "ogm", "dlmg"])
+@pytest.mark.parametrize(
+    "name", ["dlmg", pytest.param("concat", marks=pytest.mark.slow), pytest.param("ogm", marks=pytest.mark.slow)]
+)
 def test_standard_learners_recognise_the_unseen_modality(name):
     assert recognises(outcomes(name, "standard", STEPS))
 
 
-@pytest.mark.parametrize("name", ["concat", "ogm", "dlmg"])
+@pytest.mark.parametrize(
+    "name", ["dlmg", pytest.param("concat", marks=pytest.mark.slow), pytest.param("ogm", marks=pytest.mark.slow)]
+)
 def test_modalbed_learners_end_at_the_majority_class(name):
     """The published OGM and DLMG, and with batches of 32 Concat."""
     assert all(map(names_the_largest_class, outcomes(name, "modalbed", STEPS)))

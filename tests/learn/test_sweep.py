@@ -275,6 +275,7 @@ def contents(home: Home) -> dict[str, bytes]:
     return {str(p.relative_to(home.runs)): p.read_bytes() for p in home.runs.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_rerun_gives_the_same_records(toy, tmp_path, monkeypatch):
     from mgx.learn import sweep
 
@@ -326,6 +327,7 @@ def test_killed_twenty_times_and_rerun_gives_the_same_records(toy, tmp_path, mon
     assert contents(toy.home) == contents(other)
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_lose_nothing(toy):
     args = ["learn", "--algo", "erm", *SMALL]
     code = "from mgx.shared.cli import main; main()"

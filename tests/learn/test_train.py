@@ -109,7 +109,9 @@ def test_same_seed_same_weights_and_other_seed_other_weights(data, name):
     assert not torch.equal(made[0], made[2])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n in ("erm", "dlmg") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 def test_learns(data, name):
     hyper = replace(ALGORITHMS.get(name).hyper(), lr=3e-3)
     steps = 601 if name == "ermpp" else 301  # ERM++ trains the classifier alone for 501

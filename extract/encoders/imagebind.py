@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize, scaled_dot_product_attention, unfold
 
+from mgx.shared.errors import Damaged
+
 PREFIXES = ("modality_preprocessors", "modality_trunks", "modality_heads", "modality_postprocessors")
 
 
@@ -217,6 +219,21 @@ def place_of(key: str) -> tuple[str, str] | None:
         if found := re.fullmatch(pattern, name):
             return modality, found.expand(own)
     return None
+
+
+def towers_of(weights: Mapping[str, Tensor], prefix: str, where: str) -> dict[str, dict[str, Tensor]]:
+    """The released file's tensors, by tower and place in it; those without the prefix are others' and left out."""
+    towers: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in weights.items():
+        if not key.startswith(prefix):
+            continue
+        place = place_of(key.removeprefix(prefix))
+        if place is None or place[0] not in HUGE:
+            raise Damaged(f"{where} is no checkpoint of ImageBind: it holds {key!r}.")
+        towers.setdefault(place[0], {})[place[1]] = tensor
+    if missing := [name for name in HUGE if name not in towers]:
+        raise Damaged(f"{where} is no whole checkpoint of ImageBind: nothing of its {missing[0]} encoder.")
+    return towers
 
 
 def blank(size: Size) -> Tower:

@@ -58,6 +58,14 @@ def bilinear(frames: Tensor, side: int = SIDE) -> Tensor:
     return interpolate(frames, size=size, mode="bilinear", align_corners=False)
 
 
+def centre(frames: Tensor, side: int = SIDE) -> Tensor:
+    """(..., height, width) -> (..., side, side)"""
+    from torchvision.transforms.functional import center_crop
+
+    made: Tensor = center_crop(frames, [side, side])
+    return made
+
+
 def three_crops(frames: Tensor, side: int = SIDE) -> list[Tensor]:
     """The two ends and the middle of the longer side, each (channel, frame, side, side), from the left or the top."""
     height, width = frames.shape[-2:]

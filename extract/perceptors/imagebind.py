@@ -34,7 +34,6 @@ TOWERS = {
     "depth": "depth",
     "thermal": "thermal",
 }
-FILE = "imagebind_huge.pth"
 
 
 class ImageBind:
@@ -44,12 +43,12 @@ class ImageBind:
     kind: Literal["binding"] = "binding"
     modalities = tuple(TOWERS)
     width = 1024
-    checkpoint, prefix = "imagebind", ""
+    checkpoint, file, prefix = "imagebind", "imagebind_huge.pth", ""
 
     def __init__(self, home: Home, device: Device, precision: str = "") -> None:
         self.home, self.device = home, device
         self.precision = precision or ("float32" if device == "cpu" else "bfloat16")
-        self._towers: dict[str, Tower] = {}
+        self._towers: dict[str, Any] = {}
 
     def ready(self) -> None:
         """NotThere says how to fetch the weights; their licence is shown."""
@@ -110,11 +109,12 @@ class ImageBind:
             from mgx.extract.encoders.imagebind import HUGE, blank, towers_of
             from mgx.extract.tensors import fill, read_weights
 
-            path = require_checkpoint(self.checkpoint, self.home) / FILE
+            path = require_checkpoint(self.checkpoint, self.home) / self.file
             tower = blank(HUGE[name])
             fill(tower, towers_of(read_weights(path), self.prefix, str(path))[name], f"{path}, {name},")
             self._towers[name] = tower.to(self.device, getattr(torch, self.precision))
-        return self._towers[name]
+        found: Tower = self._towers[name]
+        return found
 
 
 def _clips(source: Source) -> np.ndarray:

@@ -107,7 +107,6 @@ def blank(config: Mapping[str, Any]) -> Binding:
     """A model of a config.json without weights, which takes no memory until they are assigned."""
     with torch.device("meta"):
         made = Binding(CLIPConfig(**config))
-    # The one thing that no file holds.
-    words = made.clip.text_model.embeddings
-    words.position_ids = torch.arange(words.position_embedding.num_embeddings)[None]
+    for own in (made.clip.text_model.embeddings, made.clip.vision_model.embeddings):
+        own.position_ids = torch.arange(own.position_embedding.num_embeddings)[None]  # no file holds them
     return made

@@ -52,6 +52,16 @@ def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(pictures)
 
 
+def timeline(stream: IO[bytes]) -> tuple[list[float], float]:
+    """The time of every frame, and how many a second there are on average. Nothing is decoded."""
+    with _opened(stream) as container:
+        track = _track(container, "video")
+        stamps = [moment.stamp for moment in _moments(container, track)]
+        if not stamps:
+            raise ValueError("it has no frames")
+        return [float((stamp - stamps[0]) * track.time_base) for stamp in stamps], float(track.average_rate or 1)
+
+
 def duration(stream: IO[bytes]) -> float:
     """Seconds of a film, else of a sound. ValueError if its container does not tell."""
     with _opened(stream) as container:

@@ -35,6 +35,13 @@ def image(source: Source) -> np.ndarray:
             return _upright_rgb(picture)
 
 
+def grey(source: Source) -> np.ndarray:
+    """A picture's shades, (height, width) uint8, by Pillow's weights of the colours."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image(source)).convert("L"))
+
+
 def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
     """A depth map: (height, width) float32 in metres, 0 where it is not known.
 
@@ -64,10 +71,27 @@ def frames(source: Source, at: Sequence[float]) -> np.ndarray:
         return container.frames(stream, at)
 
 
+def timeline(source: Source) -> tuple[list[float], float]:
+    """The time in seconds of every frame of a film, and how many frames a second it has on average."""
+    with opened(source, "film") as stream:
+        return container.timeline(stream)
+
+
 def duration(source: Source) -> float:
     """Seconds that a film lasts, or a sound."""
     with opened(source, "film") as stream:
         return container.duration(stream)
+
+
+def sound(source: Source) -> tuple[np.ndarray, int]:
+    """Sound as it was recorded: (channel, sample) float32, and samples a second. Absent if a film has no sound."""
+    with opened(source, "sound") as stream:
+        channels, recorded_at = _sound(stream, 0.0, None)
+        if channels.size == 0 or recorded_at <= 0:
+            raise ValueError("it holds no samples")
+        if not np.isfinite(channels).all():
+            raise ValueError("it holds samples that are not finite")
+        return np.ascontiguousarray(channels.T, np.float32), recorded_at
 
 
 def audio(source: Source, rate: int, start: float = 0.0, seconds: float | None = None) -> np.ndarray:

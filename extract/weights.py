@@ -15,7 +15,7 @@ from pydantic import Field
 
 from mgx.extract.sources import FileState, Parcel, Record, file_state, is_of, part_of, read_record, write_record
 from mgx.shared.errors import BadRequest, Damaged, NotThere
-from mgx.shared.files import file_digest, room_for, whole_file, write_whole
+from mgx.shared.files import digest, file_digest, room_for, whole_file, write_whole
 from mgx.shared.home import Home
 from mgx.shared.manifest import CHECKPOINTS, SHIPPED, Block, Licence, Name, Source
 from mgx.shared.registry import plain, unknown
@@ -87,6 +87,13 @@ def require_checkpoint(name: str, home: Home) -> Path:
                 raise Damaged(f"{wrong} Get the right one: mgx checkpoint fetch {name} --verify")
             pin(checkpoint, state.path, found, home)
     return root
+
+
+def checkpoint_digest(name: str, home: Home) -> str:
+    """Names the content of a checkpoint's files. NotThere says how to fetch them."""
+    root = require_checkpoint(name, home)
+    (checkpoint,) = (one for one in known_checkpoints() if one.name == name)
+    return digest({s.path: _digest(root, s) for s in checkpoint_states(checkpoint, home) if s.done})
 
 
 def _digest(root: Path, state: FileState) -> str:

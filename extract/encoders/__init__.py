@@ -1,0 +1,1 @@
+"""Networks of frozen encoders: weights in, vectors out."""

@@ -1,0 +1,137 @@
+"""The perceptor `imagebind`: ImageBind-Huge on the released weights, with the released preprocessing.
+
+What the release says nothing of: depth becomes disparity as its authors describe it (baseline * focal length / depth,
+depth clipped to 0.01 to 50 metres; https://github.com/facebookresearch/omnivore/issues/12), and thermal pictures are
+grey from 0 to 1, not normalised.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mgx.extract.depths import disparity
+from mgx.extract.perceptor import Device
+from mgx.extract.weights import checkpoint_digest, find_checkpoints, require_checkpoint
+from mgx.shared.errors import BadRequest
+from mgx.shared.files import digest
+from mgx.shared.home import Home
+from mgx.shared.item import Source
+from mgx.shared.manifest import Modality
+from mgx.shared.progress import say
+
+if TYPE_CHECKING:
+    from mgx.extract.encoders.imagebind import Tower
+
+VERSION = 1  # of the preprocessing: another one is another fingerprint
+KINECT = 518.857901 * 0.075  # pixel metres of NYUDv2's camera, for manifests that do not describe theirs
+DEPTH_MEAN, DEPTH_STD = 0.0418, 0.0295
+TOWERS = {
+    "image": "vision",
+    "video": "vision",
+    "text": "text",
+    "audio": "audio",
+    "depth": "depth",
+    "thermal": "thermal",
+}
+
+
+class ImageBind:
+    """Meets `Perceptor`. Vectors are as the release gives them: of length 1 or, by modality, a fixed multiple."""
+
+    name = "imagebind"
+    kind: Literal["binding"] = "binding"
+    modalities = tuple(TOWERS)
+    width = 1024
+    checkpoint, file, prefix = "imagebind", "imagebind_huge.pth", ""
+
+    def __init__(self, home: Home, device: Device, precision: str = "") -> None:
+        self.home, self.device = home, device
+        self.precision = precision or ("float32" if device == "cpu" else "bfloat16")
+        self._towers: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """NotThere says how to fetch the weights; their licence is shown."""
+        require_checkpoint(self.checkpoint, self.home)
+        (found,) = find_checkpoints(self.checkpoint)
+        say(f"{found.title}: licence {found.licence.id}. {found.licence.note}")
+
+    def fingerprint(self) -> str:
+        return digest([self.name, VERSION, checkpoint_digest(self.checkpoint, self.home), self.precision])
+
+    def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
+        recipe: dict[str, Any] = {"precision": self.precision, "weights": self.checkpoint}
+        if modality == "depth":
+            recipe["focal_baseline"] = settings.focal_baseline or KINECT
+        return recipe
+
+    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+        """One view: an array, of text the text itself; of video and audio all their clips."""
+        import torch
+
+        from mgx.extract import media, pixels, spectrogram
+
+        if modality == "text":
+            return media.text(source)
+        if modality == "image":
+            return pixels.picture(media.image(source)).numpy()
+        if modality == "thermal":
+            return pixels.grey(media.grey(source)).numpy()
+        if modality == "depth":
+            camera = settings.focal_baseline or KINECT
+            shifts = disparity(media.depth(source, settings.unit, settings.focal_baseline), camera)
+            return ((pixels.grey(shifts) - DEPTH_MEAN) / DEPTH_STD).numpy()
+        if modality == "audio":
+            wave, rate = media.sound(source)
+            return spectrogram.clips(spectrogram.resampled(torch.from_numpy(wave), rate)).numpy()
+        if modality == "video":
+            return _clips(source)
+        raise BadRequest(f"imagebind embeds {', '.join(self.modalities)}, not {modality}.")
+
+    def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+        import torch
+
+        from mgx.extract.words import tokens
+
+        batch = tokens(views) if modality == "text" else torch.from_numpy(np.stack(views))
+        tower = self._tower(TOWERS[modality])
+        if modality != "text":
+            batch = batch.to(getattr(torch, self.precision))
+        with torch.inference_mode():
+            vectors: np.ndarray = tower(batch.to(self.device)).float().cpu().numpy()
+        return vectors
+
+    def _tower(self, name: str) -> "Tower":
+        """One modality's encoder, of whose weights alone the file is read."""
+        if name not in self._towers:
+            import torch
+
+            from mgx.extract.encoders.imagebind import HUGE, blank, towers_of
+            from mgx.extract.tensors import fill, read_weights
+
+            path = require_checkpoint(self.checkpoint, self.home) / self.file
+            tower = blank(HUGE[name])
+            fill(tower, towers_of(read_weights(path), self.prefix, str(path))[name], f"{path}, {name},")
+            self._towers[name] = tower.to(self.device, getattr(torch, self.precision))
+        found: Tower = self._towers[name]
+        return found
+
+
+def _clips(source: Source) -> np.ndarray:
+    """(15, 3, 2, 224, 224): five spans of two seconds, each by its first and last frame, each in three crops."""
+    import torch
+
+    from mgx.extract import media, pixels
+
+    times, rate = media.timeline(source)
+    pairs = [
+        pixels.frames_of_span(start, end, rate, len(times), 2) for start, end in pixels.spans(len(times) / rate, 2, 5)
+    ]
+    wanted = sorted({n for pair in pairs for n in pair})
+    shown = torch.from_numpy(media.frames(source, [times[n] for n in wanted])).permute(3, 0, 1, 2).float() / 255
+    whole = pixels.normalised(pixels.bilinear(shown))
+    views = [crop for pair in pairs for crop in pixels.three_crops(whole[:, [wanted.index(n) for n in pair]])]
+    return torch.stack(views).numpy()
+
+
+PERCEPTOR = ImageBind

@@ -1,0 +1,128 @@
+"""The perceptor `languagebind`: five CLIPs, one a modality, bound to one text tower; weights and settings as released.
+
+Where the release draws lots when it embeds (flips of films, places of cuts in long sounds) this does not: no flip, and
+the first place of each third. Text is read by the image model's tower; the towers were locked in training.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from mgx.extract.perceptor import Device
+from mgx.extract.weights import checkpoint_digest, find_checkpoints, require_checkpoint
+from mgx.shared.errors import BadRequest, Damaged
+from mgx.shared.files import digest
+from mgx.shared.home import Home
+from mgx.shared.item import Source
+from mgx.shared.manifest import Modality
+from mgx.shared.progress import say
+
+VERSION = 1  # of the preprocessing: another one is another fingerprint
+NEAREST, FARTHEST = 0.01, 10.0  # metres
+FILE = "pytorch_model.bin"
+
+
+class LanguageBind:
+    """Meets `Perceptor`. Vectors have length 1. Each modality needs its own checkpoint, text that of image."""
+
+    name = "languagebind"
+    kind: Literal["binding"] = "binding"
+    modalities = ("image", "text", "audio", "depth", "thermal", "video")
+    width = 768
+
+    def __init__(self, home: Home, device: Device, precision: str = "") -> None:
+        self.home, self.device = home, device
+        self.precision = precision or ("float32" if device == "cpu" else "bfloat16")
+        self._models: dict[str, Any] = {}
+        self._configs: dict[str, Mapping[str, Any]] = {}
+
+    def ready(self) -> None:
+        """What is missing is named when a modality asks for it."""
+
+    def fingerprint(self) -> str:
+        return digest([self.name, VERSION, self.precision])
+
+    def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
+        weights = checkpoint_digest(checkpoint_of(modality), self.home)
+        return {"precision": self.precision, "checkpoint": checkpoint_of(modality), "weights": weights}
+
+    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+        """One view: an array, of text the text itself."""
+        import torch
+
+        from mgx.extract import media, pixels, spectrogram
+
+        if modality == "text":
+            return media.text(source)
+        if modality in ("image", "thermal"):
+            shown = torch.from_numpy(media.image(source)).permute(2, 0, 1).float() / 255
+            return pixels.normalised(pixels.bicubic(shown)).numpy()
+        if modality == "depth":
+            metres = torch.from_numpy(media.depth(source, settings.unit, settings.focal_baseline))
+            shown = (metres.clamp(NEAREST, FARTHEST) / FARTHEST).expand(3, -1, -1)
+            return pixels.normalised(pixels.bicubic(shown)).numpy()
+        vision = self._config(modality)["vision_config"]
+        if modality == "audio":
+            wave, rate = media.sound(source)
+            own = spectrogram.resampled(torch.from_numpy(wave), rate)
+            sizes = int(vision["num_mel_bins"]), int(vision["target_length"])
+            return spectrogram.thirds(own, *sizes, vision["audio_mean"], vision["audio_std"]).numpy()
+        if modality == "video":
+            times, _ = media.timeline(source)
+            chosen = torch.linspace(0, len(times) - 1, int(vision["num_frames"])).long().tolist()
+            shown = torch.from_numpy(media.frames(source, [times[n] for n in chosen])).permute(3, 0, 1, 2).float() / 255
+            return pixels.centre(pixels.bilinear(pixels.normalised(shown))).numpy()
+        raise BadRequest(f"languagebind embeds {', '.join(self.modalities)}, not {modality}.")
+
+    def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+        import torch
+
+        from mgx.extract.words import tokens
+
+        model = self._model(checkpoint_of(modality))
+        with torch.inference_mode():
+            if modality == "text":
+                made = model.text(tokens(views).to(self.device))
+            else:
+                made = model.vision(torch.from_numpy(np.stack(views)).to(self.device, getattr(torch, self.precision)))
+        vectors: np.ndarray = made.float().cpu().numpy()
+        return vectors
+
+    def _config(self, modality: str) -> Mapping[str, Any]:
+        """A checkpoint's own description."""
+        name = checkpoint_of(modality)
+        if name not in self._configs:
+            path = require_checkpoint(name, self.home) / "config.json"
+            try:
+                self._configs[name] = json.loads(path.read_text())
+            except ValueError as error:
+                raise Damaged(f"{path} is no JSON: {error}. Get it again: mgx checkpoint fetch {name}") from error
+        return self._configs[name]
+
+    def _model(self, name: str) -> Any:
+        if name not in self._models:
+            import torch
+
+            from mgx.extract.encoders.languagebind import blank, plain_weights
+            from mgx.extract.tensors import fill, read_weights
+
+            path = require_checkpoint(name, self.home) / FILE
+            (found,) = find_checkpoints(name)
+            say(f"{found.title}: licence {found.licence.id}. {found.licence.note}")
+            config = self._config(name.removeprefix("languagebind_"))
+            vision = config["vision_config"]
+            model = blank(config)
+            weights = plain_weights(read_weights(path), vision.get("lora_alpha", 16), vision.get("lora_r") or 1)
+            fill(model.clip, weights, str(path))
+            self._models[name] = model.to(self.device, getattr(torch, self.precision)).eval()
+        return self._models[name]
+
+
+def checkpoint_of(modality: str) -> str:
+    """The checkpoint that embeds a modality."""
+    return f"languagebind_{'image' if modality == 'text' else modality}"
+
+
+PERCEPTOR = LanguageBind

@@ -10,6 +10,7 @@ What happens in a step depends on the recipe and the step's number alone, so tha
 the weights of one that was not.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -72,7 +73,8 @@ class Strong(nn.Module):
             r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=list(TARGETS[kind])
         )
         self.kind = kind
-        with torch.random.fork_rng([]):
+        with torch.random.fork_rng([]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft still uses old names of transformers
             torch.manual_seed(recipe.seed)
             self.backbone: Any = get_peft_model(own, settings)
             self.projector = nn.Linear(own.config.d_model if kind == "t5" else own.config.hidden_size, recipe.width)

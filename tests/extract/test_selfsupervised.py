@@ -1,0 +1,138 @@
+"""Strong perceptors with tiny networks: they learn, only what is to move moves, and an interruption changes nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import T5Config, T5EncoderModel, ViTConfig, ViTModel
+
+from mgx.extract import selfsupervised
+from mgx.extract.selfsupervised import Progress, Recipe, Strong, Training, Views, contrast, hidden
+from mgx.shared.errors import Damaged
+
+ITEMS = 64
+PIXELS = torch.randn(ITEMS, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+WORDS = torch.randint(2, 64, (ITEMS, 12), generator=torch.Generator().manual_seed(1))
+RECIPE = Recipe(width=16, batch=32, lr=3e-3, epochs=20)
+
+
+def backbone(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    if kind == "t5":
+        return T5EncoderModel(T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4))
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return ViTModel(ViTConfig(**sizes, intermediate_size=64, image_size=32, patch_size=16))
+
+
+def views(kind: str, items: Sequence[int]) -> Views:
+    own = list(items)
+    return Views(WORDS[own], torch.ones_like(WORDS[own])) if kind == "t5" else Views(PIXELS[own])
+
+
+def training(kind: str, recipe: Recipe = RECIPE) -> Training:
+    model = Strong(backbone(kind), kind, recipe)
+    return Training(model, recipe, np.arange(ITEMS), lambda items: views(kind, items), "cpu")
+
+
+def run(own: Training, until: int | None = None) -> list[Progress]:
+    made = []
+    for progress in own.run():
+        made.append(progress)
+        if progress.step == until:
+            break
+    return made
+
+
+@pytest.mark.parametrize("kind", ["vit", "t5"])
+def test_it_learns_to_find_the_other_view(kind: str) -> None:
+    made = run(training(kind))
+    assert [p.step for p in made] == list(range(1, 41)) and made[0].steps == 40
+    first, last = (np.mean([p.loss for p in part]) for part in (made[:5], made[-5:]))
+    assert last < first - 0.4
+    assert np.mean([p.found for p in made[-5:]]) > 8 / 32, "chance is 1 of 32"
+
+
+@pytest.mark.parametrize("kind", ["vit", "t5"])
+def test_low_rank_updates_and_the_projector_move_and_nothing_else(kind: str) -> None:
+    own = training(kind)
+    before = {name: value.clone() for name, value in own.model.state_dict().items()}
+    run(own, 5)
+    moved = {name for name, value in own.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if "lora_" in name or name.startswith("projector.")}
+    assert moved == set(own.model.trained())
+
+
+@pytest.mark.parametrize("kind", ["vit", "t5"])
+def test_interrupted_it_ends_with_the_same_weights(kind: str) -> None:
+    whole = training(kind)
+    told = run(whole)
+    begun = training(kind)
+    run(begun, 13)
+    resumed = training(kind)
+    assert resumed.restore(begun.snapshot())
+    assert run(resumed) == told[13:]
+    for name, value in whole.model.trained().items():
+        assert torch.equal(value, resumed.model.trained()[name])
+    assert not training(kind, Recipe(width=16, batch=32, lr=1e-3)).restore(begun.snapshot())
+
+
+def test_the_global_random_numbers_are_left_alone() -> None:
+    own = training("vit")
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run(own, 2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_network_whose_modules_are_called_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the published names of ViT's modules: they would wrap the pooler alone, and nothing would be learned."""
+    monkeypatch.setitem(selfsupervised.TARGETS, "vit", ("query", "key", "value", "dense"))
+    with pytest.raises(Damaged, match="wraps 1 modules of vit, expected 8"):
+        Strong(backbone("vit"), "vit", RECIPE)
+
+
+def test_as_many_modules_as_the_paper_has() -> None:
+    with torch.device("meta"):
+        vit, t5 = ViTModel(ViTConfig()), T5EncoderModel(T5Config())
+    counts = []
+    for kind, own in (("vit", vit), ("t5", t5)):
+        modules = [name.rsplit(".", 1)[-1] for name, _ in own.named_modules()]
+        counts.append(sum(name in selfsupervised.TARGETS[kind] for name in modules))
+    assert counts == [72, 36]
+
+
+def test_infonce_by_hand() -> None:
+    one = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    other = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    loss, found = contrast(one, other, torch.tensor([0, 1, 2]), 0.5)
+    e = np.exp(2.0)
+    want = [-np.log(e / (e + 2)), -np.log(e / (1 + 2 * e)), -np.log(1 / (e + 2))]
+    assert float(loss) == pytest.approx(np.mean(want), rel=1e-6)
+    alike, _ = contrast(one, other, torch.tensor([0, 1, 1]), 0.5)
+    want = [-np.log(e / (e + 2)), -np.log(e / (1 + e)), -np.log(1 / (e + 1))]
+    assert float(alike) == pytest.approx(np.mean(want), rel=1e-6), "items with the same content are no negatives"
+    assert found == pytest.approx(2 / 3)
+
+
+def test_a_share_is_hidden() -> None:
+    ids = Views(WORDS, torch.ones_like(WORDS))
+    made = hidden(ids, 0.3, torch.Generator().manual_seed(0))
+    gone = made.x == 0
+    assert float(gone.float().mean()) == pytest.approx(0.3, abs=0.05)
+    assert torch.equal(made.x[~gone], WORDS[~gone]) and made.text is ids.text and made.x.dtype == torch.int64
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_one_view_or_both_are_masked(both: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+
+    def seen(given: Views, share: float, generator: torch.Generator) -> Views:
+        shares.append(share)
+        return given
+
+    monkeypatch.setattr(selfsupervised, "hidden", seen)
+    run(training("vit", Recipe(width=16, batch=32, both_masked=both)), 1)
+    assert shares == [0.3] * (2 if both else 1)

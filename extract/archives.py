@@ -37,7 +37,7 @@ MACHINE_TROUBLE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
 EDGE = 2**16  # bytes at either end that an index knows its archive by
 POINTS = 512  # places of a .tar.gz from which reading can start; each takes up to 32 KiB of memory
 NARROWEST = 2**20  # bytes between two of them
-MOST_RATIO = 200  # unpacked to packed: media do not shrink like that
+MOST_RATIO = 200  # unpacked to packed bytes: media hardly shrink, tables by 10 or 20
 IN_MEMORY = 2**28  # members of this size are unpacked whole: decoders seek, and seeking would unpack again
 Read = Callable[[int, int], bytes]  # (bytes, from where) -> what is there of them
 

@@ -83,29 +83,26 @@ def duration(source: Source) -> float:
         return container.duration(stream)
 
 
-def sound(source: Source) -> tuple[np.ndarray, int]:
-    """Sound as it was recorded: (channel, sample) float32, and samples a second. Absent if a film has no sound."""
+def sound(source: Source, start: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Sound as it was recorded: (channel, sample) float32, and samples a second. Absent if a film has no sound.
+
+    Of `seconds` from `start`, or less where it ends before; only those are decoded.
+    """
     with opened(source, "sound") as stream:
-        channels, recorded_at = _sound(stream, 0.0, None)
-        if channels.size == 0 or recorded_at <= 0:
-            raise ValueError("it holds no samples")
+        channels, rate = _sound(stream, start, seconds)
+        if channels.size == 0:
+            raise ValueError(f"it holds no samples after {start:g} s" if start else "it holds no samples")
+        if rate <= 0:
+            raise ValueError(f"it claims {rate} samples a second")
         if not np.isfinite(channels).all():
             raise ValueError("it holds samples that are not finite")
-        return np.ascontiguousarray(channels.T, np.float32), recorded_at
+        return np.ascontiguousarray(channels.T, np.float32), rate
 
 
 def audio(source: Source, rate: int, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
-    """Sound as one channel, the mean of all: (sample,) float32 at `rate` samples a second.
-
-    Of `seconds` from `start`, or less where it ends before; only those are decoded. Absent if a film has no sound.
-    """
-    with opened(source, "sound") as stream:
-        channels, recorded_at = _sound(stream, start, seconds)
-        if channels.size == 0:
-            raise ValueError(f"it holds no samples after {start:g} s" if start else "it holds no samples")
-        if not np.isfinite(channels).all():
-            raise ValueError("it holds samples that are not finite")
-        return _resampled(channels.mean(1, dtype=np.float64), recorded_at, rate).astype(np.float32)
+    """Sound as one channel, the mean of all: (sample,) float32 at `rate` samples a second. The rest as `sound`."""
+    channels, recorded_at = sound(source, start, seconds)
+    return _resampled(channels.mean(0, dtype=np.float64), recorded_at, rate).astype(np.float32)
 
 
 def text(source: Source) -> str:
@@ -258,8 +255,6 @@ def _resampled(samples: np.ndarray, recorded_at: int, rate: int) -> np.ndarray:
     """(sample,) at another rate, through a polyphase low-pass filter."""
     if recorded_at == rate:
         return samples
-    if recorded_at <= 0:
-        raise ValueError(f"it claims {recorded_at} samples a second")
     from scipy.signal import resample_poly
 
     common = math.gcd(recorded_at, rate)

@@ -22,6 +22,7 @@ from gzip import BadGzipFile, GzipFile
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from mgx.extract.archives import MOST_RATIO
 from mgx.shared.errors import BadRequest, Damaged, DiskFull, MgxError
 from mgx.shared.files import room_for, sync
 from mgx.shared.manifest import MANIFEST_NAME, SourceFile, inside
@@ -30,7 +31,6 @@ from mgx.shared.progress import Progress, Quiet
 BLOCK = 2**20  # bytes read at a time
 BATCH = 2**28  # bytes written between two entries in the journal
 MOST_FILES = 1_000_000
-MOST_RATIO = 200  # unpacked bytes per byte of the archive: media hardly shrink, tables by 10 or 20
 SMALL = 2**30  # bytes that any archive may hold
 HEADER = 2**24  # bytes that tarfile may want at once; names and sizes need a few hundred
 FORM = (  # what the libraries raise for damaged archives

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import tomllib
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from pydantic import Field
@@ -102,10 +103,17 @@ def _digest(root: Path, state: FileState) -> str:
     record = read_record(root, state.path)
     if record is None or not is_of(record, path):
         found = path.stat()
-        record = Record(state.source, state.path, found.st_size, file_digest(path), found.st_mtime_ns)
+        sha256 = _file_digest(path, found.st_size, found.st_mtime_ns)
+        record = Record(state.source, state.path, found.st_size, sha256, found.st_mtime_ns)
         with suppress(OSError):  # a folder that others keep
             write_record(root, record)
     return record.sha256
+
+
+@cache
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    """sha256 of a file. Where nothing can be noted, gigabytes are still read but once a process."""
+    return file_digest(path)
 
 
 def pin(checkpoint: Checkpoint, path: str, sha256: str, home: Home, replace: bool = False) -> None:

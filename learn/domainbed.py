@@ -12,7 +12,6 @@ What the class may declare beside it, all optional:
     FAMILY = "DG" or "MML", PAIRED = True for rows of the same instances, PAPER = a link
 """
 
-import io
 import random
 import sys
 import traceback
@@ -30,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from mgx.learn.algorithm import Algorithm, Common
+from mgx.learn.condition import Untold, condition_of, put
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import key_of
 from mgx.learn.space import knob, published_name
@@ -224,25 +224,24 @@ class OneByOne(Stack):
         return f"{'+'.join(trained)} -> {'+'.join(tested)} with {setting}"
 
     def snapshot(self) -> dict[str, Any]:
-        """The last step taken and the objects as it left them; no objects, if they cannot be pickled."""
+        """The last step taken and what the objects remember; nothing of them, if that cannot be told."""
         try:
-            objects = [_pickled(own) for own in self.objects]
-        except Exception:  # whatever the class's own objects raise: they hold a lambda, an open file, ...
+            objects = [condition_of(own) for own in self.objects]
+        except (Untold, RecursionError):  # the latter where parts hold one another
             objects = []
         return {"step": self.step, "diverged": self.diverged.clone(), "objects": objects}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Be as a snapshot was. Objects that no pickle can bring back are trained again up to there."""
+        """Be as a snapshot was. Objects of which it does not tell are trained again up to there."""
         try:
-            objects = [_unpickled(own, self.device) for own in snapshot["objects"]]
-        except Exception:  # as above
-            objects = []
-        if objects:
-            self.objects, self.step = objects, snapshot["step"]
-            self.diverged = snapshot["diverged"].to(self.device, copy=True)
+            for own, condition in zip(self.objects, snapshot["objects"], strict=True):
+                put(own, condition)
+        except (Untold, ValueError):  # the latter from optimizers, and where nothing was told
+            self.objects = [self._made(n) for n in range(len(self.models))]
+            for step in range(snapshot["step"] + 1):
+                self.advance(step)
             return
-        for step in range(snapshot["step"] + 1):
-            self.advance(step)
+        self.step, self.diverged = snapshot["step"], snapshot["diverged"].to(self.device, copy=True)
 
 
 @contextmanager
@@ -267,13 +266,3 @@ def _where(error: Exception, cls: type) -> str:
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-
-
-def _pickled(own: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(own, file)
-    return file.getvalue()
-
-
-def _unpickled(data: bytes, device: str) -> Any:
-    return torch.load(io.BytesIO(data), map_location=device, weights_only=False)

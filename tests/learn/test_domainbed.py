@@ -138,7 +138,7 @@ class Wild(Quick):
 class Closed(Restless):
     def __init__(self, *args):
         super().__init__(*args)
-        self.cannot_be_pickled = lambda: 0
+        self.cannot_be_told = lambda: 0
 
 
 class Sealed(Restless):

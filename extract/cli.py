@@ -31,6 +31,9 @@ SHOWN = 20  # skipped items listed of one store
 @click.option("--perceptor", required=True, metavar="P", help="A perceptor's name, or package.module:Name.")
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: bfloat16 on a GPU, float32 on a CPU]"
+)
 @click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
 @click.option("--partial", is_flag=True, help="Take what is there, though the manifest expects other counts.")
 @click.option("--retry-skipped", is_flag=True, help="Try again what could not be used, changed or not.")
@@ -43,6 +46,7 @@ def extract(
     perceptor: str,
     modalities: tuple[str, ...],
     device: str,
+    precision: str | None,
     replace: bool,
     partial: bool,
     retry_skipped: bool,
@@ -56,20 +60,22 @@ def extract(
     """
     from mgx.extract.dataset import load_items, require_media
     from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview, run_task
-    from mgx.extract.perceptor import open_perceptor
+    from mgx.extract.perceptor import of_data, open_perceptor
     from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
 
-    opened = open_perceptor(perceptor, home, check_device(device))
+    opened = open_perceptor(perceptor, home, check_device(device), precision or "")
     manifest = find_manifest(dataset, home)
     require_media(manifest, opened.name)
-    tasks = plan_tasks(manifest, learner_items(load_items(manifest, home, partial)), opened, modalities)
+    items = learner_items(load_items(manifest, home, partial))
+    opened = of_data(opened, manifest, items)
+    tasks = plan_tasks(manifest, items, opened, modalities)
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return
     if others := [m for m in manifest.modalities if not encoded_as(opened, m, manifest.modalities[m])]:
         say(f"{opened.name} does not embed {', '.join(others)} of {manifest.name}.")
-    opened.ready()
+    opened.ready(list(dict.fromkeys(task.encoded_as for task in tasks)))
     with progress() as bars:
         outcomes = [run_task(task, opened, home, bars, replace, retry_skipped) for task in tasks]
     for outcome in outcomes:

@@ -6,18 +6,24 @@ Two steps, so that decoding can run in worker processes while a device encodes:
     encode    a batch of prepared views to vectors; on the device; deterministic
 
 A perceptor's file in `extract/perceptors/` ends with `PERCEPTOR = open_it`, a function of
-(Home, Device) that loads nothing until it is asked to encode. Heavy libraries load inside functions.
+(Home, Device), and of `precision` if there is a choice, that loads nothing until it is asked to encode.
+Heavy libraries load inside functions. What some perceptors have besides:
+
+    of              (Manifest, items) -> the perceptor of this data set alone, for those that learn from it
+    prompt_sources  (Manifest) -> what stands for each class, for those that bring it themselves
+    width_of        (source) -> features, where the source decides
 """
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from mgx.shared.errors import UnknownName
+from mgx.shared.errors import BadRequest, UnknownName
 from mgx.shared.home import Home
-from mgx.shared.item import Source
-from mgx.shared.manifest import Modality
+from mgx.shared.item import Item, Source
+from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.registry import Registry
 
 Device = str  # "cpu", "cuda", "cuda:1"
@@ -31,8 +37,8 @@ class Perceptor(Protocol):
     modalities: tuple[str, ...]
     width: int
 
-    def ready(self) -> None:
-        """Fetch or train what is missing (heads, checkpoints). NotThere says what to do if it cannot."""
+    def ready(self, modalities: Sequence[str] = ()) -> None:
+        """Find or train what these modalities need, () for all. NotThere says how to get what is missing."""
 
     def fingerprint(self) -> str:
         """Names weights and preprocessing: equal fingerprints give equal vectors. Does not need `ready`."""
@@ -50,11 +56,14 @@ class Perceptor(Protocol):
 PERCEPTORS = Registry("perceptor", "mgx.extract.perceptors", "PERCEPTOR", "mgx.perceptors")
 
 
-def open_perceptor(name: str, home: Home, device: Device) -> Perceptor:
-    """The perceptor called `name`. UnknownName if what is found there is none."""
+def open_perceptor(name: str, home: Home, device: Device, precision: str = "") -> Perceptor:
+    """The perceptor called `name`, computing in `precision` or what it prefers. UnknownName if there is none."""
     make = PERCEPTORS.get(name)
+    chosen = {"precision": precision} if precision else {}
+    if precision and "precision" not in signature(make).parameters:
+        raise BadRequest(f"perceptor {name!r} computes in one precision only: leave --precision out.")
     try:
-        found: Perceptor = make(home, device)
+        found: Perceptor = make(home, device, **chosen)
     except TypeError as error:
         raise UnknownName(
             f"{name!r} is no perceptor: it cannot be opened with a home and a device ({error})."
@@ -63,4 +72,11 @@ def open_perceptor(name: str, home: Home, device: Device) -> Perceptor:
         part for part in ("prepare", "encode", "fingerprint", "recipe", "width") if not hasattr(found, part)
     ]:
         raise UnknownName(f"{name!r} is no perceptor: it has no {missing[0]!r}.")
+    return found
+
+
+def of_data(perceptor: Perceptor, manifest: Manifest, items: Sequence[Item]) -> Perceptor:
+    """The perceptor that embeds this data set: itself, or the one that learns from these items."""
+    of = getattr(perceptor, "of", None)
+    found: Perceptor = of(manifest, items) if of else perceptor
     return found

@@ -50,7 +50,7 @@ class ImageBind:
         self.precision = precision or ("float32" if device == "cpu" else "bfloat16")
         self._towers: dict[str, Any] = {}
 
-    def ready(self) -> None:
+    def ready(self, modalities: Sequence[str] = ()) -> None:
         """NotThere says how to fetch the weights; their licence is shown."""
         require_checkpoint(self.checkpoint, self.home)
         (found,) = find_checkpoints(self.checkpoint)

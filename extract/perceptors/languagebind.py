@@ -38,8 +38,12 @@ class LanguageBind:
         self._models: dict[str, Any] = {}
         self._configs: dict[str, Mapping[str, Any]] = {}
 
-    def ready(self) -> None:
-        """What is missing is named when a modality asks for it."""
+    def ready(self, modalities: Sequence[str] = ()) -> None:
+        """NotThere says how to fetch the weights; their licences are shown."""
+        for name in dict.fromkeys(checkpoint_of(m) for m in modalities or self.modalities):
+            require_checkpoint(name, self.home)
+            (found,) = find_checkpoints(name)
+            say(f"{found.title}: licence {found.licence.id}. {found.licence.note}")
 
     def fingerprint(self) -> str:
         return digest([self.name, VERSION, self.precision])
@@ -109,8 +113,6 @@ class LanguageBind:
             from mgx.extract.tensors import fill, read_weights
 
             path = require_checkpoint(name, self.home) / FILE
-            (found,) = find_checkpoints(name)
-            say(f"{found.title}: licence {found.licence.id}. {found.licence.note}")
             config = self._config(name.removeprefix("languagebind_"))
             vision = config["vision_config"]
             model = blank(config)

@@ -70,7 +70,7 @@ class LiteBind:
 
     # ---- the contract
 
-    def ready(self) -> None:
+    def ready(self, modalities: Sequence[str] = ()) -> None:
         """Load the heads, after binding them if that has not been done (under a minute)."""
         if self._heads:
             return

@@ -5,6 +5,8 @@ https://arxiv.org/abs/2403.12532. The projections that its paper adds are not in
 the ImageBind in it is the released one: `ready` compares the two where both are there, and says so.
 """
 
+from collections.abc import Sequence
+
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.tensors import read_weights
 from mgx.extract.weights import require_checkpoint
@@ -18,8 +20,8 @@ class UniBind(ImageBind):
     name = "unibind"
     checkpoint, file, prefix = "unibind", "unibind.pt", "bind."
 
-    def ready(self) -> None:
-        super().ready()
+    def ready(self, modalities: Sequence[str] = ()) -> None:
+        super().ready(modalities)
         try:
             other = require_checkpoint(ImageBind.checkpoint, self.home) / ImageBind.file
         except NotThere:

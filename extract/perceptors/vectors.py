@@ -28,7 +28,7 @@ class Vectors:
     def __init__(self) -> None:
         self._open = cache(read_arrays)
 
-    def ready(self) -> None:
+    def ready(self, modalities: Sequence[str] = ()) -> None:
         """Nothing to fetch."""
 
     def fingerprint(self) -> str:

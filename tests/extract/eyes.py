@@ -25,7 +25,7 @@ class Eyes:
         self.sleep = float(os.environ.get("MGX_TEST_SLEEP", "0"))
         self.blank = os.environ.get("MGX_TEST_BLANK", "")
 
-    def ready(self) -> None: ...
+    def ready(self, modalities=()) -> None: ...
 
     def fingerprint(self) -> str:
         return "eyes-1"

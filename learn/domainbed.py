@@ -187,6 +187,11 @@ class OneByOne(Stack):
                 named[place] = self._classes(n, rows)
         return named
 
+    def weights(self, model: int) -> dict[str, Tensor]:
+        """The object's own account; nothing of what is no torch module."""
+        own = self.objects[model]
+        return dict(own.state_dict()) if isinstance(own, nn.Module) else {}
+
     def _classes(self, n: int, rows: np.ndarray) -> Tensor:
         own = self.objects[n]
         with self._turn(n, "predict"), torch.no_grad():

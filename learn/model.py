@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mgx.learn.algorithm import ALGORITHMS, Algorithm, Batch, Hyper, Params, State, known_as
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import fold, key_of
-from mgx.learn.train import Model, Stack
+from mgx.learn.train import Model, Stack, one_of
 from mgx.shared.errors import BadRequest
 from mgx.shared.registry import unknown
 
@@ -83,26 +83,26 @@ class OneModel:
     def predict(self, x: Any) -> Tensor:
         """Scores of items of any modality: (item, feature) -> (item, class). The class is where they are largest."""
         stack = self._stack
-        params, knobs, state = (_first(tree) for tree in (stack.params, stack.knobs, stack.state))
+        params, knobs, state = (one_of(tree, 0) for tree in (stack.params, stack.knobs, stack.state))
         with torch.no_grad():
             return self.algorithm.predict(params, stack.hyper(knobs), state, self._features(x, "predict"))
 
     @property
     def parameters(self) -> Params:
         """Copies of the weights by name, as `load` takes them."""
-        return {name: value.clone() for name, value in _first(self._stack.params).items()}
+        return {name: value.clone() for name, value in one_of(self._stack.params, 0).items()}
 
     @property
     def state(self) -> State:
         """Copies of what the algorithm carries across steps beside its weights, by name."""
-        return {name: value.clone() for name, value in _first(self._stack.state).items()}
+        return {name: value.clone() for name, value in one_of(self._stack.state, 0).items()}
 
     def load(self, parameters: Mapping[str, Any]) -> None:
         """Set weights by name; those that are not named stay, and so does what the optimizers remember.
 
         Before the first step `state` starts anew from them; later it stays (the average of ERM++ is its past).
         """
-        held = _first(self._stack.params)
+        held = one_of(self._stack.params, 0)
         given = {name: torch.as_tensor(value) for name, value in parameters.items()}
         for name, value in given.items():
             if name not in held:
@@ -113,7 +113,7 @@ class OneModel:
             for name, value in given.items():
                 held[name].copy_(value)  # in place: the optimizers hold views
             if self.taken == 0:
-                state = self.algorithm.start(held, self._stack.hyper(_first(self._stack.knobs)))
+                state = self.algorithm.start(held, self._stack.hyper(one_of(self._stack.knobs, 0)))
                 self._stack.state = {name: value[None].clone() for name, value in state.items()}
 
     def _wrong(self, what: str, why: str) -> BadRequest:
@@ -173,11 +173,6 @@ class OneModel:
             prompts=stack.prompts,
             unlabeled=x.new_zeros((0, 0, stack.shape.features)),
         )
-
-
-def _first(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The only model's part of a stacked tree, as views."""
-    return {name: value[0] for name, value in tree.items()}
 
 
 def _setting(algorithm: Algorithm, hyper: Mapping[str, Any] | Hyper | None) -> Hyper:

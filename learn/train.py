@@ -88,6 +88,12 @@ class Trainer(Protocol):
     def evaluate(self) -> list[dict[str, Score]]:
         """The scores of every model on its own splits, as it is now."""
 
+    def predict(self, models: Sequence[int], rows: np.ndarray) -> Tensor:
+        """Classes named by some of the models for some rows, (model, item) int64."""
+
+    def weights(self, model: int) -> dict[str, Tensor]:
+        """What one model consists of, by name."""
+
     def snapshot(self) -> dict[str, Any]:
         """The models' condition, all that later steps depend on; torch.save writes it at once."""
 
@@ -260,6 +266,10 @@ class Stack:
         ]
         return torch.cat(parts, 1)
 
+    def weights(self, model: int) -> dict[str, Tensor]:
+        """One model's parameters by name, and its state as "state/..."."""
+        return {**one_of(self.params, model), **{f"state/{name}": v for name, v in one_of(self.state, model).items()}}
+
     def _blocks(self, rows: np.ndarray, at_once: int) -> Iterator[Tensor]:
         for start in range(0, len(rows), at_once):
             yield self.matrix[torch.as_tensor(rows[start : start + at_once], device=self.device)]
@@ -285,6 +295,11 @@ class Stack:
             for (n, name), own in zip(users, predicted, strict=True):
                 scores[n][name] = score(confusion(labels, own, self.shape.classes))
         return scores
+
+
+def one_of(tree: Mapping[str, Tensor], model: int) -> dict[str, Tensor]:
+    """One model's part of a stacked tree, as views."""
+    return {name: value[model] for name, value in tree.items()}
 
 
 def _some(tree: Mapping[str, Tensor], models: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,97 @@
+"""A cell of a table as what stands behind it: the run and the checkpoint that a method chose in each trial."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mgx.select.boards import Board
+from mgx.select.criteria import METHODS, find_methods
+from mgx.select.metrics import find_metric
+from mgx.select.overview import survey
+from mgx.select.table import Picked, Row
+from mgx.shared.errors import BadRequest, NotThere
+from mgx.shared.home import Home
+from mgx.shared.records import RunRecord
+from mgx.shared.registry import plain, unknown
+
+SHOWN = 6  # tables named in one message
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A recorded run and one of its checkpoints."""
+
+    record: RunRecord
+    step: int
+
+
+@dataclass(frozen=True)
+class CellName:
+    """`homeobjects/litebind/erm/depth`, and what tells it from cells of the same name in other tables."""
+
+    dataset: str
+    perceptor: str
+    algorithm: str
+    modality: str
+    setting: str = ""
+    protocol: str = ""
+    steps: int = 0
+    train: frozenset[str] = frozenset()
+
+    def fits(self, board: Board) -> bool:
+        """Whether a board is one of those meant; what was not said fits all."""
+        own = ((self.setting, board.setting), (self.protocol, board.protocol), (self.steps, board.steps))
+        if self.modality not in board.tests or (self.train and self.train != {*board.modalities} - {self.modality}):
+            return False
+        return all(not asked or asked == found for asked, found in own)
+
+
+def picks(home: Home, cell: CellName, method: str, metric: str | None = None) -> list[Pick]:
+    """The runs behind a cell, one a trial. BadRequest if several tables have it, NotThere if nothing was chosen."""
+    (name,) = find_methods(method) if method.lower() != "all" else (None,)
+    if name is None:
+        raise BadRequest(f"--method {method}: a cell is of one method, {', '.join(METHODS)}.")
+    overview = survey(home, [cell.dataset], [cell.perceptor], [name], find_metric(metric) if metric else None)
+    found = [(shown.board, table) for shown in overview.shown for table in shown.tables if cell.fits(shown.board)]
+    if len(found) != 1:
+        there = found or [(shown.board, table) for shown in overview.shown for table in shown.tables]
+        told = "several tables have it" if found else f"no such table with {cell.modality} unseen"
+        raise BadRequest(
+            f"{told}. Say which with --setting, --protocol, --steps or --train, of: "
+            + "; ".join(_told(board, cell.modality) for board, _ in there[:SHOWN])
+            + (f"; and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
+        )
+    ((board, table),) = found
+    row = _row(table.rows, cell.algorithm)
+    chosen = row.cells[[column.modality for column in table.columns].index(cell.modality)]
+    if row.kind == "algorithm":
+        made = [_pick(board, row.name, cell.modality, picked) for picked in chosen.picked]
+    else:
+        made = [_last(r) for r in board.baselines.get(row.name, ()) if r.run.test == (cell.modality,)]
+    if not made:
+        raise NotThere(f"{table.title}, {row.name} on {cell.modality}: {chosen.reason or 'nothing was trained'}.")
+    return made
+
+
+def _told(board: Board, modality: str) -> str:
+    train = ",".join(m for m in board.modalities if m != modality)
+    return f"--setting {board.setting} --protocol {board.protocol} --steps {board.steps} --train {train}"
+
+
+def _row(rows: Sequence[Row], name: str) -> Row:
+    for row in rows:
+        if row.kind != "floor" and plain(name) in (plain(row.name), plain(row.title)):
+            return row
+    raise unknown("row of that table", name, [row.name for row in rows if row.kind != "floor"])
+
+
+def _pick(board: Board, algorithm: str, modality: str, picked: Picked) -> Pick:
+    """The record of a choice."""
+    for record in board.algorithms[algorithm]:
+        run = record.run
+        if run.test == (modality,) and (run.trial_seed, run.hparams_seed) == (picked.trial_seed, picked.hparams_seed):
+            return Pick(record, picked.step)
+    raise AssertionError(f"no record of {picked}")  # a choice is made of records
+
+
+def _last(record: RunRecord) -> Pick:
+    return Pick(record, max(c.step for c in record.checkpoints))

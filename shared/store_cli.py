@@ -1,15 +1,18 @@
 """`mgx store`: what embeddings are there, are they what was written, and handing them on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mgx.shared.errors import BadRequest, Damaged, NotThere, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import progress, say
+
+if TYPE_CHECKING:
+    from mgx.shared.geometry import Space
 
 PACK_EXAMPLE = """
 \b
@@ -28,6 +31,12 @@ COMPARE_EXAMPLE = """
 Examples:
   mgx store compare nyudv2/imagebind colleague.zip
   mgx store compare nyudv2/imagebind nyudv2/unibind --json
+"""
+
+DESCRIBE_EXAMPLE = """
+\b
+Example:
+  mgx store describe --dataset homeobjects --perceptor litebind
 """
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -218,3 +227,54 @@ def compare(home: Home, one: str, other: str, as_json: bool) -> None:
             click.echo(line)
     if not result.same_items:
         raise WorkFailed(f"{one} and {other} do not hold the same items.")
+
+
+@store.command(epilog=DESCRIBE_EXAMPLE)
+@_filters
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def describe(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
+    """Measure spaces before anything is trained in them.
+
+    Zero-shot accuracy, retrieval between modalities, modality gap, mutual nearest neighbours and CKA, on all items
+    that are stored.
+    """
+    from dataclasses import asdict
+    from itertools import groupby
+
+    from mgx.shared.geometry import measure
+    from mgx.shared.store import stores
+
+    there = list(stores(home, dataset, perceptor))
+    if not there:
+        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store ls")
+    groups = groupby(there, key=lambda s: (s.plan.dataset, s.plan.perceptor))
+    spaces = [measure(list(own)) for _, own in groups]
+    if as_json:
+        click.echo(json.dumps([asdict(space) for space in spaces]))
+        return
+    for space in spaces:
+        for line in _described(space):
+            click.echo(line)
+
+
+def _described(space: "Space") -> Iterator[str]:
+    """A space in words: shares in per cent."""
+    from mgx.shared.geometry import DEPTHS
+
+    yield f"{space.dataset}/{space.perceptor}"
+    for own in space.zero_shot:
+        yield (
+            f"  {own.modality}: zero-shot {100 * own.accuracy:.1f}, balanced {100 * own.balanced:.1f} "
+            f"({own.items:,} items)"
+        )
+    for pair in space.pairs:
+        found = [
+            f"{way} R@{' R@'.join(f'{k} {100 * r:.1f}' for k, r in zip(DEPTHS, shares, strict=True))}"
+            for way, shares in pair.retrieval.items()
+        ]
+        gap = [] if pair.gap is None else [f"gap {pair.gap:.2f}"]
+        near = f"mutual neighbours {100 * pair.neighbours:.1f} (chance {100 * pair.neighbours_by_chance:.1f})"
+        some = "" if pair.measured == pair.instances else f"{pair.measured:,} of "
+        told = [*found, *gap, near, f"CKA {pair.cka:.2f}"]
+        yield f"  {pair.one}, {pair.other}: {'; '.join(told)} ({some}{pair.instances:,} instances)"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from mgx.shared.engine import Engine, engine_options, make_engine
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress, progress, say
@@ -49,6 +50,7 @@ Examples:
     "Keep this fraction of a modality's training rows (repeatable)."))  # fmt: skip
 @click.option("--probe", is_flag=True, help="Also the in-modality linear probe, the ceiling.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@engine_options
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop. Needs no embeddings.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per run.")
 @click.pass_obj
@@ -69,6 +71,9 @@ def learn(
     fractions: tuple[str, ...],
     probe: bool,
     device: str,
+    on: str | None,
+    settings: tuple[str, ...],
+    wait: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -100,7 +105,8 @@ def learn(
     if dry_run:
         _plan(home, names, asked, dataset, perceptor, setting, as_json)
         return
-    order = Order(tuple(names), asked, probe, check_device(device), as_json)
+    engine = make_engine(on, settings, wait, home)
+    order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, engine)
     joins = _joins(home, dataset, perceptor, setting, name)
     failed = total = 0
     with progress() as bars:
@@ -112,7 +118,8 @@ def learn(
                     raise
                 failed += 1
                 say(f"{where}: {error}")
-    say(f"{total} runs trained now. Tables: mgx select --method all")
+    if not engine or engine.waits:
+        say(f"{total} runs trained now. Tables: mgx select --method all")
     if failed:
         raise WorkFailed(f"{failed} of {len(joins)} embedded data sets failed, as said above; the others are done.")
 
@@ -148,12 +155,14 @@ class Order:
     probe: bool
     device: str
     as_json: bool
+    engine: Engine | None = None  # None: here
 
 
 def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> int:
     """Train what is missing on one data set through one perceptor; the number of runs trained."""
     from mgx.learn.runs import frame_of
     from mgx.learn.sweep import check, todo, work
+    from mgx.learn.units import work_on
     from mgx.shared.records import Sweep, write_sweep
 
     runs, beside = _asked_runs(order.names, data, order.asked, order.probe)
@@ -162,11 +171,14 @@ def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> 
         say(f"{data.dataset} {data.perceptor}: {note}")
     for name, own in runs.items():
         write_sweep(home, Sweep(_command(name, frame_of(data), order), tuple(own)))
+    place = (home, left, bars, order.device)
     statuses = []
-    for record in work(home, left, bars, order.device):
+    for record in work_on(order.engine, *place) if order.engine else work(*place):
         statuses.append(record.status)
         if order.as_json:
             click.echo(record.to_json())
+    if order.engine and not order.engine.waits:
+        return 0
     asked = sum(map(len, runs.values())) + len(beside)
     say(f"{data.dataset} {data.perceptor}: {asked} runs asked for, all recorded in {home.runs}")
     if diverged := statuses.count("diverged"):

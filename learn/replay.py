@@ -17,10 +17,9 @@ import numpy as np
 import torch
 
 from mgx.learn.baseline import BASELINES, View
-from mgx.learn.features import FeatureSet, feature_sets
+from mgx.learn.features import FeatureSet
 from mgx.learn.measure import confusion, score
-from mgx.learn.protocol import protocol_of
-from mgx.learn.runs import frame_of
+from mgx.learn.runs import features_of, frame_of
 from mgx.learn.split import Division
 from mgx.learn.sweep import algorithm_of, division_of, made_with, model_of, scored_splits
 from mgx.learn.train import Stack, Trainer
@@ -57,7 +56,7 @@ def replay(home: Home, record: RunRecord, step: int, progress: Progress, device:
     if recorded is None:
         steps = ", ".join(str(c.step) for c in record.checkpoints if split in c.scores) or "none"
         raise NotThere(f"run {run.key} has no score on {split} at step {step}. Its checkpoints: {steps}.")
-    data = _same_features(home, run)
+    data = features_of(home, run)
     division = division_of(run, data)
     scored = scored_splits(run)[split]
     instances = data.having(scored.modality, division.of(scored.modality, scored.side), scored.unseen)
@@ -79,20 +78,6 @@ def replay(home: Home, record: RunRecord, step: int, progress: Progress, device:
     scores = {"score": asdict(found.score), "recorded": asdict(recorded)}
     write_whole(folder / "replay.json", canonical(told | scores) + "\n")
     return found
-
-
-def _same_features(home: Home, run: Run) -> FeatureSet:
-    """What the run read, if it is still there."""
-    widest = protocol_of(run.protocol).validates_unseen if run.setting == "strong" else None
-    (join,) = feature_sets(home, [run.dataset], [run.perceptor], widest).values()
-    data = join()
-    for name, content in run.inputs.items():
-        if data.inputs.get(name) != content:
-            raise BadRequest(
-                f"run {run.key} read other embeddings of {name} than those in {home.embeddings}: it cannot be "
-                f"repeated. Train on what is there: mgx learn --algo {run.algorithm} --dataset {run.dataset}"
-            )
-    return data
 
 
 def _asked(run: Run, data: FeatureSet, division: Division) -> np.ndarray:

@@ -116,6 +116,29 @@ def frames(
     return found
 
 
+def features_of(home: Home, run: Run) -> FeatureSet:
+    """What a run reads. BadRequest if that is no longer what is there."""
+    (join,) = feature_sets(home, [run.dataset], [run.perceptor], widest_of(run)).values()
+    data = join()
+    require_inputs(run, data)
+    return data
+
+
+def widest_of(run: Run) -> bool | None:
+    """What `feature_sets` has to know of a run's setting."""
+    return protocol_of(run.protocol).validates_unseen if run.setting == "strong" else None
+
+
+def require_inputs(run: Run, data: FeatureSet) -> None:
+    """BadRequest if a run reads other embeddings than these."""
+    for name, content in run.inputs.items():
+        if data.inputs.get(name) != content:
+            raise BadRequest(
+                f"run {run.key} reads other embeddings of {name} than those that are there. "
+                f"Train on these: mgx learn --algo {run.algorithm} --dataset {run.dataset}"
+            )
+
+
 def modality_sets(frame: Frame, asked: Asked) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """(train, test): single test modalities, then pairs to leave out if that leaves something to train on."""
     modalities = frame.modalities

@@ -232,6 +232,30 @@ def check(left: Todo) -> list[str]:
     return list(notes)
 
 
+def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress) -> list[RunRecord]:
+    """Ask a baseline's runs and write their records as one file."""
+    records = []
+    for run in runs:
+        records.append(run_baseline(run, data))
+        progress.advance()
+    write_records(home, records)
+    return records
+
+
+def train_and_write(
+    home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str
+) -> list[RunRecord]:
+    """Train a stack that is this process's alone, from where it was left, and write its records as one file."""
+    path = records_path(home, runs)
+    partial = path.with_suffix(".partial")
+    for own in (path, partial):
+        remove_drafts_of(own)
+    records = run_stack(runs, data, progress, device, partial)
+    write_records(home, records)
+    partial.unlink(missing_ok=True)
+    return records
+
+
 def workers(device: str) -> int:
     """Stacks trained side by side: one a core, each on one thread, so that results do not depend on the cores."""
     return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
@@ -245,22 +269,10 @@ def work(home: Home, left: Todo, progress: Progress, device: str = "cpu") -> Ite
             by_name.setdefault(run.algorithm, []).append(run)
 
         def ask(runs: Sequence[Run]) -> list[RunRecord]:
-            records = []
-            for run in runs:
-                records.append(run_baseline(run, left.data))
-                progress.advance()
-            write_records(home, records)
-            return records
+            return ask_and_write(home, runs, left.data, progress)
 
         def learn(runs: Sequence[Run]) -> list[RunRecord]:
-            path = records_path(home, runs)
-            partial = path.with_suffix(".partial")
-            for own in (path, partial):
-                remove_drafts_of(own)  # the runs are claimed, so nobody is writing these
-            records = run_stack(runs, left.data, progress, device, partial)
-            write_records(home, records)
-            partial.unlink(missing_ok=True)
-            return records
+            return train_and_write(home, runs, left.data, progress, device)
 
         where = f"{left.data.dataset} {left.data.perceptor}"
         if by_name:

@@ -128,10 +128,14 @@ class RunRecord:
         return record
 
 
+def run_of(body: Mapping[str, Any]) -> Run:
+    """A run from plain data, as `asdict` and JSON give it."""
+    return Run(**{**body, "train": tuple(body["train"]), "test": tuple(body["test"])})
+
+
 def _record(body: dict[str, Any]) -> RunRecord:
-    run = body.pop("run")
     return RunRecord(
-        run=Run(**{**run, "train": tuple(run["train"]), "test": tuple(run["test"])}),
+        run=run_of(body.pop("run")),
         classes=tuple(body.pop("classes")),
         splits={k: Split(s["rows"], tuple(s["counts"])) for k, s in body.pop("splits").items()},
         checkpoints=tuple(
@@ -223,8 +227,7 @@ def read_sweeps(home: Home, refused: Refused) -> list[Sweep]:
     for path in sorted((home.runs / "sweeps").glob("*.json")):
         try:
             body = json.loads(path.read_text())
-            runs = (Run(**{**r, "train": tuple(r["train"]), "test": tuple(r["test"])}) for r in body["runs"])
-            sweeps.append(Sweep(body["command"], tuple(runs)))
+            sweeps.append(Sweep(body["command"], tuple(map(run_of, body["runs"]))))
         except (OSError, ValueError, KeyError, TypeError) as error:
             refused.reasons.append(f"{path}: not a sweep ({error}).")
     return sweeps

@@ -107,7 +107,7 @@ def test_other_embeddings_are_refused(learned):
     with plan_store(learned, replace(own.plan, fingerprint="other"), rows, replace=True) as store:
         for shard in store.missing():
             store.write(shard, values[own.plan.rows_of(shard)] + 1, {})
-    with pytest.raises(BadRequest, match="read other embeddings of prompt"):
+    with pytest.raises(BadRequest, match="reads other embeddings of prompt"):
         replay(learned, record, 29, Quiet())
     assert not (learned.root / "replays").exists()
 

@@ -1,0 +1,130 @@
+"""Units of work done elsewhere: on a Ray cluster, or as jobs of SLURM.
+
+A unit is a function by its name and plain data for it: nothing of mgx is pickled, and a job's log says what it did.
+Each can be done again without harm: it looks what is finished, does the rest and commits as on one machine. So an
+engine may lose a node or a job and give its units to another one; it never needs to know what they are.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from mgx.shared.errors import BadRequest, MgxError
+from mgx.shared.home import Home
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`function` is "package.module:name", `arguments` are what JSON can hold; `name` is for people."""
+
+    name: str
+    function: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one unit computes on."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A unit that was done, with what its function returned; or that failed, with the reason."""
+
+    unit: Unit
+    result: Any = None
+    error: str = ""
+
+
+class Engine(Protocol):
+    """Where units are done. Each is assigned once at a time, and again if whoever had it is gone."""
+
+    title: str
+    waits: bool  # False: units are handed in, and their ends are not waited for
+
+    def do(self, units: Sequence[Unit], needs: Needs) -> Iterator[Ended]:
+        """Do all units, in any order. Of an engine that does not wait nothing comes back."""
+
+
+def perform(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Do one unit where it was sent to. What went wrong comes back as text: other units go on."""
+    module, _, name = function.partition(":")
+    try:
+        return {"result": getattr(import_module(module), name)(**arguments), "error": ""}
+    except MgxError as error:
+        return {"result": None, "error": str(error)}
+    except Exception as error:
+        return {"result": None, "error": f"unexpected {type(error).__name__}: {error}"}
+
+
+def sent(home: Home) -> dict[str, str]:
+    """A home directory as plain data."""
+    return {name: str(path) for name, path in asdict(home).items()}
+
+
+def received(home: Mapping[str, str]) -> Home:
+    """The home directory that was `sent`."""
+    return Home(**{name: Path(path) for name, path in home.items()})
+
+
+def engine_options(command: Command) -> Command:
+    """`--on`, `--with` and `--wait` for a command that can work elsewhere."""
+    for option in (
+        click.option("--wait", is_flag=True, help="slurm: wait for the jobs, and say what became of them."),
+        click.option(
+            "--with",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="A setting of --on (repeatable): docs/cluster.md.",
+        ),
+        click.option("--on", metavar="ray[:ADDRESS]|slurm", help="Work there, not in this process.  [default: here]"),
+    ):
+        command = option(command)
+    return command
+
+
+def make_engine(on: str | None, settings: Sequence[str], wait: bool, home: Home) -> Engine | None:
+    """The engine that the options ask for; None: here. BadRequest says what does not go."""
+    kind, _, address = (on or "").partition(":")
+    if kind not in ("", "ray", "slurm"):
+        raise BadRequest(f"--on {on!r}: there are ray, ray:ADDRESS and slurm.")
+    if not kind and (settings or wait):
+        raise BadRequest("--with and --wait belong to --on.")
+    told = dict(map(_setting, settings))
+    if kind == "ray":
+        from mgx.shared.engines.ray import Ray
+
+        return Ray(address, told)
+    if kind == "slurm":
+        from mgx.shared.engines.slurm import Slurm
+
+        return Slurm(home.root / "jobs", told, wait)
+    return None
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadRequest(f"--with {text!r}: give KEY=VALUE.")
+    return name.strip(), value.strip()
+
+
+def number(settings: Mapping[str, str], name: str, default: float) -> float:
+    """A setting that is a positive number."""
+    try:
+        value = float(settings.get(name, default))
+    except ValueError:
+        value = 0.0
+    if value <= 0:
+        raise BadRequest(f"--with {name}={settings[name]}: give a number above 0.")
+    return value

@@ -1,0 +1,1 @@
+"""Engines: where units of work are done, one file each."""

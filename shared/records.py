@@ -228,21 +228,30 @@ def read_records(
     refused: Refused | None = None,
     algorithm: Sequence[str] = (),
 ) -> dict[str, RunRecord]:
-    """All readable records by key, filtered by data set, perceptor and algorithm.
+    """All readable records by key, filtered by data set, perceptor and algorithm; what is not is in `refused`."""
+    refused = refused if refused is not None else Refused()
+    return {record.run.key: record for record in each_record(home, dataset, perceptor, refused, algorithm)}
+
+
+def each_record(
+    home: Home, dataset: Sequence[str], perceptor: Sequence[str], refused: Refused, algorithm: Sequence[str] = ()
+) -> Iterator[RunRecord]:
+    """The same one after the other, each run once.
 
     A line that is damaged or foreign is put into `refused`, never raised: one bad file must not
     hide a month of good ones.
     """
-    found: dict[str, RunRecord] = {}
+    found: set[str] = set()
     for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
         names = path.relative_to(home.runs).parts
         if any(
             wanted and own not in wanted for own, wanted in zip(names, (dataset, perceptor, algorithm), strict=False)
         ):
             continue
-        for record in _readable(path, refused if refused is not None else Refused()):
-            found.setdefault(record.run.key, record)
-    return found
+        for record in _readable(path, refused):
+            if record.run.key not in found:
+                found.add(record.run.key)
+                yield record
 
 
 def _readable(path: Path, refused: Refused) -> Iterator[RunRecord]:

@@ -1,11 +1,12 @@
 """How fast is selection? A pack of run records to all tables: three methods, two settings, the paper's grid.
 
-    python benchmarks/select.py [--seeds 1 3 10]
+    python benchmarks/selection.py [--seeds 1 3 10]
 
 Makes seeded records of 3 data sets x 3 perceptors x 2 settings x 13 algorithms x 6 sets of test modalities x 3
 trials for each number of hyperparameter seeds (1: 100 thousand checkpoints; 3: the paper's search; 10: one
 million), packs them, and reads each pack in a process of its own. Prints one Markdown table: checkpoints, seconds
-from the start of Python to the last table in Markdown, the same for each step, and the peak of resident memory.
+from the start of Python to the last table in Markdown ("in all"), the same for each step, and the peak of
+resident memory. (The name: a benchmarks/select.py would hide Python's own `select` from every script beside it.)
 """
 
 import argparse

@@ -5,8 +5,8 @@
 Makes seeded records of 3 data sets x 3 perceptors x 2 settings x 13 algorithms x 6 sets of test modalities x 3
 trials for each number of hyperparameter seeds (1: 100 thousand checkpoints; 3: the paper's search; 10: one
 million), packs them, and reads each pack in a process of its own. Prints one Markdown table: checkpoints, seconds
-from the start of Python to the last table in Markdown ("in all"), the same for each step, and the peak of
-resident memory. (The name: a benchmarks/select.py would hide Python's own `select` from every script beside it.)
+from the start of Python to the last table in Markdown ("in all"), processor time, the same for each step, and the peak
+of resident memory. (The name: a benchmarks/select.py would hide Python's own `select` from every script beside it.)
 """
 
 import argparse
@@ -89,8 +89,9 @@ def tables(home: str, pack: str) -> None:
     written = time.perf_counter()
     if overview.refused or any(counted.missing for counted in overview.coverage):
         sys.exit("the pack is not whole")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(loaded - start, chosen - loaded, written - chosen, len(texts), memory)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    memory, busy = used.ru_maxrss / 1e6, used.ru_utime + used.ru_stime
+    print(busy, loaded - start, chosen - loaded, written - chosen, len(texts), memory)
 
 
 def measure(seeds: int, folder: Path) -> tuple[list[str], float, float]:
@@ -105,10 +106,10 @@ def measure(seeds: int, folder: Path) -> tuple[list[str], float, float]:
     call = [sys.executable, __file__, "--home", str(folder / "home"), "--read", str(pack)]
     out = subprocess.run(call, check=True, capture_output=True, text=True).stdout.split()
     total = time.perf_counter() - start
-    load, choose, write, number, memory = (float(word) for word in out)
+    busy, load, choose, write, number, memory = (float(word) for word in out)
     size = pack.stat().st_size / 1e6
     line = [f"{written.checkpoints:,}", f"{written.records:,}", f"{size:.0f} MB", f"{packing:.1f} s", f"{total:.2f} s"]
-    line += [f"{load:.2f} s", f"{choose:.2f} s", f"{write:.2f} s", f"{number:.0f}", f"{memory:.2f} GB"]
+    line += [f"{busy:.2f} s", f"{load:.2f} s", f"{choose:.2f} s", f"{write:.2f} s", f"{number:.0f}", f"{memory:.2f} GB"]
     return line, total, memory
 
 
@@ -127,7 +128,7 @@ def main() -> None:
         "runs",
         "pack",
         "packing",
-        "to all tables",
+        "in all",
         "imports",
         "read, choose",
         "print",

@@ -57,14 +57,14 @@ class Method:
 
 
 class Grid:
-    """The finished runs of a group that were tested on t alone, by the steps at which any of them was looked at."""
+    """The finished runs of a group that were tested on t alone, by the steps of all runs of the group."""
 
     def __init__(self, records: Sequence[RunRecord], test: str) -> None:
         self.reported = [r for r in records if r.run.test == (test,)]
         finished = [r for r in self.reported if r.status == "finished"]
         self.runs = sorted(finished, key=lambda r: r.run.hparams_seed)
         self.seeds = [r.run.hparams_seed for r in self.runs]
-        self.steps = np.unique(np.concatenate([r.curves.steps for r in self.runs])) if self.runs else np.zeros(0, int)
+        self.steps = np.unique(np.concatenate([r.curves.steps for r in records])) if records else np.zeros(0, int)
 
     def scores(self, split: str, metric: Metric) -> np.ndarray:
         """(run, step): one number on one split, NaN where it was not taken."""
@@ -72,17 +72,19 @@ class Grid:
 
     def align(self, sources: Sequence[Sequence[RunRecord]], split: str, metric: Metric) -> np.ndarray:
         """(run, step): the same, each row from the records that stand for its run; NaN unless exactly one has it."""
-        grid = np.full((len(sources), len(self.steps)), np.nan)
-        for row, records in zip(grid, sources, strict=True):
-            times = np.zeros(len(row), int)
-            for record in records:
-                column = record.curves.column(split, FIELDS[metric])
-                there = np.isin(record.curves.steps, self.steps) & ~np.isnan(column)
-                at = np.searchsorted(self.steps, record.curves.steps[there])
-                row[at] = column[there]
-                times[at] += 1
-            row[times > 1] = np.nan
-        return grid
+        shape = len(sources), len(self.steps)
+        grid = np.full(shape[0] * shape[1], np.nan)
+        taken = [(row, record.curves) for row, records in enumerate(sources) for record in records]
+        if not taken:
+            return grid.reshape(shape)
+        values = np.concatenate([curves.column(split, FIELDS[metric]) for _, curves in taken])
+        rows = np.repeat([row for row, _ in taken], [len(curves) for _, curves in taken])
+        columns = np.searchsorted(self.steps, np.concatenate([curves.steps for _, curves in taken]))
+        there = ~np.isnan(values)
+        places = (rows * shape[1] + columns)[there]
+        grid[places] = values[there]
+        grid[np.bincount(places, minlength=len(grid)) > 1] = np.nan
+        return grid.reshape(shape)
 
 
 def tm(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:

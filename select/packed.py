@@ -7,7 +7,7 @@ in the home directory. Pages carry checksums and rows come in blocks: damage cos
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def _row(run: Run, record: RunRecord | None, asked_by: Sequence[str]) -> dict[st
     row |= {name: getattr(run, name) for name in RUN}
     if record:
         row |= {name: getattr(record, name) for name in OUTCOME}
-        row["splits"] = {name: asdict(split) for name, split in record.splits.items()}
+        row["splits"] = {name: vars(split) for name, split in record.splits.items()}
     return {name: canonical(value) if name in JSON else value for name, value in row.items()}
 
 

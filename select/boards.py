@@ -62,7 +62,7 @@ def gather(
     records: Sequence[RunRecord], asked: Sequence[Run], at_hand: AtHand, order: Mapping[str, Sequence[str]]
 ) -> Gathered:
     """Sort records into boards. `order`: data set -> its modalities as its manifest lists them."""
-    stale = other_embeddings([*(r.run for r in records), *asked], at_hand)
+    stale = other_embeddings({r.key: r for r in (*(r.run for r in records), *asked)}.values(), at_hand)
     fresh = [r for r in records if r.run.key not in stale]
     clashing = same_seeds(fresh)
     usable = [r for r in fresh if r.run.key not in clashing]

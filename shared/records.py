@@ -49,7 +49,7 @@ class Run:
     inputs: Mapping[str, str]
     fractions: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def terms(self) -> str:
         """What must be equal for two runs to be compared: `standard`, or `standard, text=0.1`."""
         return ", ".join((self.protocol, *(f"{m}={share:g}" for m, share in sorted(self.fractions.items()))))

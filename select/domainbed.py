@@ -54,24 +54,26 @@ MULTI_MODAL = ("Concat", "OGM", "LFM")
 
 
 def read_folder(folder: Path, refused: Refused) -> tuple[list[RunRecord], list[str]]:
-    """Records of every job below `folder`, ordered by test environments and seeds, and what should be told of them.
+    """Records of every job below `folder` by test environments and seeds, and what should be told of them.
 
     Lines and jobs that cannot be used are put into `refused`.
     """
     jobs = [(job, lines) for job in _jobs(folder, refused) if (lines := _lines(job / RESULTS, refused))]
     longest = max((line["step"] + 1 for _, lines in jobs for line in lines), default=0)
-    records = []
+    found = []
     for job, lines in jobs:
         try:
-            records.append(_record(lines, longest))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            found.append((lines[0]["args"]["test_envs"], _record(lines, longest)))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             refused.reasons.append(f"{job / RESULTS}: not the results of a job ({type(error).__name__}: {error}).")
     told = []
     if open_ends := sum(not (job / DONE).is_file() for job, _ in jobs):
         told.append(f"{folder}: {open_ends} of {len(jobs)} jobs have no file {DONE!r}; what they logged is used")
     if again := sum(len({line["step"] for line in lines}) < len(lines) for _, lines in jobs):
         told.append(f"{folder}: {again} of {len(jobs)} jobs logged steps twice; the later lines are used")
-    return sorted(records, key=lambda r: (len(r.run.test), r.run.hparams_seed, r.run.trial_seed, r.run.key)), told
+    # Tables have their columns in the order in which modalities come up.
+    found.sort(key=lambda f: (len(f[0]), f[0], f[1].run.hparams_seed, f[1].run.trial_seed, f[1].run.key))
+    return [record for _, record in found], told
 
 
 def _jobs(folder: Path, refused: Refused) -> list[Path]:

@@ -140,10 +140,10 @@ def read_pack(path: Path, refused: Refused) -> Pack:
 
 def _rows(path: Path, refused: Refused) -> Iterator[tuple[Run, RunRecord | None, list[str]]]:
     try:
-        source = pq.ParquetFile(path, read_dictionary=list(JSON), page_checksum_verification=True)
         if not pq.read_schema(path).equals(SCHEMA):
             refused.reasons.append(f"{path}: not a pack of run records: its columns are others (docs/records.md).")
             return
+        source = pq.ParquetFile(path, read_dictionary=list(JSON), page_checksum_verification=True)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         refused.reasons.append(f"{path}: not a parquet file, or damaged ({_first_line(error)}).")
         return

@@ -129,6 +129,7 @@ def main() -> None:
         "pack",
         "packing",
         "in all",
+        "processor",
         "imports",
         "read, choose",
         "print",
@@ -141,7 +142,7 @@ def main() -> None:
             line, seconds, memory = measure(seeds, Path(folder))
             print(f"| {' | '.join(line)} |", flush=True)
             if seeds <= 10 and (seconds > BOUND[0] or memory > BOUND[1]):
-                print(f"over the bound of {BOUND[0]:g} s and {BOUND[1]:g} GB", file=sys.stderr)
+                print(f"over the bound of {BOUND[0]:g} s and {BOUND[1]:g} GB for 10 seeds", file=sys.stderr)
 
 
 if __name__ == "__main__":

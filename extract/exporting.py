@@ -1,4 +1,4 @@
-"""`mgx export`: stored embeddings as files for other programs."""
+"""`mgx export vectors`: stored embeddings as files for other programs."""
 
 from pathlib import Path
 
@@ -16,12 +16,7 @@ Examples:
 """
 
 
-@click.group("export")
-def exporting() -> None:
-    """Write stored embeddings as files for other programs."""
-
-
-@exporting.command(epilog=VECTORS_EXAMPLE)
+@click.command(epilog=VECTORS_EXAMPLE)
 @click.argument("file", metavar="FILE.npz|FILE.parquet", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True, metavar="D", help="A data set's name.")
 @click.option("--perceptor", required=True, metavar="P", help="A perceptor's name.")

@@ -62,7 +62,7 @@ def gather(
     records: Sequence[RunRecord], asked: Sequence[Run], at_hand: AtHand, order: Mapping[str, Sequence[str]]
 ) -> Gathered:
     """Sort records into boards. `order`: data set -> its modalities as its manifest lists them."""
-    stale = other_embeddings([*(r.run for r in records), *asked], at_hand)
+    stale = other_embeddings({r.key: r for r in (*(r.run for r in records), *asked)}.values(), at_hand)
     fresh = [r for r in records if r.run.key not in stale]
     clashing = same_seeds(fresh)
     usable = [r for r in fresh if r.run.key not in clashing]
@@ -87,8 +87,11 @@ def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[s
         for modalities in _without_learner([r.run for r in baselines[place]]):
             algorithms[(place, 0, modalities)] = []
     seen = list(dict.fromkeys(m for r in (*asked, *(r.run for r in records)) for m in (*r.test, *r.train)))
+    wanted: defaultdict[Place, list[Run]] = defaultdict(list)
+    for run in asked:
+        wanted[_place(run)].append(run)
     return [
-        _board(key, algorithms[key], baselines[key[0]], asked, [*order.get(key[0][0], ()), *seen])
+        _board(key, algorithms[key], baselines[key[0]], wanted[key[0]], [*order.get(key[0][0], ()), *seen])
         for key in sorted(algorithms)
     ]
 
@@ -96,21 +99,25 @@ def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[s
 def _board(
     key: Key, records: list[RunRecord], baselines: list[RunRecord], asked: Sequence[Run], order: list[str]
 ) -> Board:
+    """`asked`: the runs that were asked for in the place of the board."""
     place, steps, modalities = key
     beside = _nearest([r for r in baselines if _stands_beside(r.run, modalities)])
     learners, floors = {r.run.algorithm for r in records}, {r.run.algorithm for r in beside}
     runs = {r.run.key: r.run for r in (*records, *beside)}
     for run in asked:
         wanted = run.algorithm in learners and _key(run) == key
-        if wanted or (run.algorithm in floors and _place(run) == place and _stands_beside(run, modalities)):
+        if wanted or (run.algorithm in floors and _stands_beside(run, modalities)):
             runs[run.key] = run
+    by_name: dict[str, list[Run]] = {name: [] for name in sorted(learners | floors)}
+    for run in runs.values():
+        by_name[run.algorithm].append(run)
     return Board(
         *place,
         steps,
         tuple(sorted(modalities, key=order.index)),
         _by_algorithm(records),
         _by_algorithm(beside),
-        {name: tuple(r for r in runs.values() if r.algorithm == name) for name in sorted(learners | floors)},
+        {name: tuple(own) for name, own in by_name.items()},
     )
 
 

@@ -1,5 +1,6 @@
 """`mgx select`: run records in, tables out. Seconds, on any laptop."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ Examples:
   mgx select --method loo
   mgx select --dataset homeobjects --report report.html
   mgx select --format markdown > tables.md
+  mgx select --from domainbed sweeps/nyudv2
 """
 
 
@@ -38,6 +40,14 @@ Examples:
 @click.option(
     "--format", "face", type=click.Choice(FORMATS), default="terminal", show_default=True, help="What to print."
 )
+@click.option(
+    "--from",
+    "source",
+    type=(click.Choice(("packed", "domainbed")), click.Path(path_type=Path)),
+    metavar="packed FILE|domainbed DIR",
+    help="Read these in place of the records at home: a file of `mgx records pack`, a sweep folder of DomainBed's "
+    "or ModalBed's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
@@ -50,6 +60,7 @@ def select(
     perceptor: tuple[str, ...],
     metric: str | None,
     face: str,
+    source: tuple[str, Path] | None,
     as_json: bool,
     report: Path | None,
 ) -> None:
@@ -61,7 +72,7 @@ def select(
     if report and not report.absolute().parent.is_dir():
         raise NotThere(f"no folder {report.parent} to write {report.name} into. Make it first, or name another.")
     methods = tuple(find_methods(method))
-    overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None)
+    overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None, source)
     if report:
         # First, because whoever reads the tables may stop early (`mgx select ... | head`).
         from mgx.select.report import write_report
@@ -121,11 +132,25 @@ def _tell(overview: "Overview") -> None:
         say(counted.sentence())
     for command in dict.fromkeys(c for counted in overview.coverage for c in counted.commands):
         say(f"missing runs: {command}")
+    tell_unused(overview)
+
+
+def tell_unused(overview: "Overview") -> None:
+    """What was not used and why, on standard error."""
+    from mgx.shared.progress import say
+
     for line in (*overview.skipped, *overview.left_out):
         say(line)
-    if count := len(overview.refused):
+    tell_refused(overview.refused)
+
+
+def tell_refused(reasons: Sequence[str]) -> None:
+    """Lines and files that cannot be read, counted, the first of them by name."""
+    from mgx.shared.progress import say
+
+    if count := len(reasons):
         say(f"{count} line{'s' * (count > 1)} or file{'s' * (count > 1)} could not be read:")
-        for reason in overview.refused[:SHOWN_LINES]:
+        for reason in reasons[:SHOWN_LINES]:
             say(f"  {reason}")
         if count > SHOWN_LINES:
             say(f"  and {count - SHOWN_LINES} more: mgx select --json")

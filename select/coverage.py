@@ -69,13 +69,16 @@ def coverage(asked: Sequence[Run], sweeps: Sequence[Sweep], records: Mapping[str
     groups: defaultdict[Group, list[Run]] = defaultdict(list)
     for run in asked:
         groups[_group(run)].append(run)
+    kin: defaultdict[tuple[str, ...], list[Group]] = defaultdict(list)
+    for group in groups:
+        kin[group[:3]].append(group)
     return [
         Coverage(
             *group,
             _tally((r for r in runs if len(r.test) == 1), records),
             _tally((r for r in runs if len(r.test) == 2), records),
-            commands({r.key for r in runs} - set(records), sweeps),
-            _apart(group, [other for other in groups if other[:3] == group[:3]]),
+            commands({r.key for r in runs if r.key not in records}, sweeps),
+            _apart(group, kin[group[:3]]),
         )
         for group, runs in sorted(groups.items())
     ]
@@ -95,6 +98,8 @@ def _apart(group: Group, kin: Sequence[Group]) -> tuple[str, ...]:
 
 def commands(missing: set[str], sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     """As few commands as ask for all `missing` runs: the sweep with the most of them first."""
+    if not missing:
+        return ()
     asks: defaultdict[str, set[str]] = defaultdict(set)
     for sweep in sweeps:
         asks[sweep.command] |= {r.key for r in sweep.runs} & missing

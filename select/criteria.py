@@ -10,12 +10,18 @@ method chooses one hyperparameter seed and one checkpoint for the test modality 
 
 What is reported is always the score on t/test of the run that trained on everything but t. Ties, as
 published: the earliest step, then the largest hyperparameter seed. Diverged runs are never chosen.
+
+A rule sees a group as a grid of runs and steps: it fills one array (run, step) with the validation scores that
+it goes by, NaN where there is none, and the best place of it is the choice.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from mgx.select.metrics import Metric, number
+import numpy as np
+
+from mgx.select.metrics import FIELDS, Metric
 from mgx.shared.records import RunRecord
 from mgx.shared.registry import unknown
 
@@ -41,16 +47,6 @@ class NoChoice:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A checkpoint of a reported run with what a method thinks of it."""
-
-    hparams_seed: int
-    step: int
-    validation: float
-    value: float
-
-
-@dataclass(frozen=True)
 class Method:
     """A rule of choice: (records of one group, test modality, metric, modalities that give labels away) -> choice."""
 
@@ -60,17 +56,47 @@ class Method:
     least_modalities: int = 2
 
 
+class Grid:
+    """The finished runs of a group that were tested on t alone, by the steps of all runs of the group."""
+
+    def __init__(self, records: Sequence[RunRecord], test: str) -> None:
+        self.reported = [r for r in records if r.run.test == (test,)]
+        finished = [r for r in self.reported if r.status == "finished"]
+        self.runs = sorted(finished, key=lambda r: r.run.hparams_seed)
+        self.seeds = [r.run.hparams_seed for r in self.runs]
+        self.steps = np.unique(np.concatenate([r.curves.steps for r in records])) if records else np.zeros(0, int)
+
+    def scores(self, split: str, metric: Metric) -> np.ndarray:
+        """(run, step): one number on one split, NaN where it was not taken."""
+        return self.align([[r] for r in self.runs], split, metric)
+
+    def align(self, sources: Sequence[Sequence[RunRecord]], split: str, metric: Metric) -> np.ndarray:
+        """(run, step): the same, each row from the records that stand for its run; NaN unless exactly one has it."""
+        shape = len(sources), len(self.steps)
+        grid = np.full(shape[0] * shape[1], np.nan)
+        taken = [(row, record.curves) for row, records in enumerate(sources) for record in records]
+        if not taken:
+            return grid.reshape(shape)
+        values = np.concatenate([curves.column(split, FIELDS[metric]) for _, curves in taken])
+        rows = np.repeat([row for row, _ in taken], [len(curves) for _, curves in taken])
+        columns = np.searchsorted(self.steps, np.concatenate([curves.steps for _, curves in taken]))
+        there = ~np.isnan(values)
+        places = (rows * shape[1] + columns)[there]
+        grid[places] = values[there]
+        grid[np.bincount(places, minlength=len(grid)) > 1] = np.nan
+        return grid.reshape(shape)
+
+
 def tm(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Training-modality validation: unweighted mean over the training modalities' validation rows.
 
     A modality of bare class names (`leaks`) is always right: a constant in the mean, and left out of it.
     """
-
-    def candidates(record: RunRecord) -> list[Candidate]:
-        telling = [m for m in record.run.train if m not in leaks]
-        return _candidates(record, [f"{m}/val" for m in telling or record.run.train], metric)
-
-    return _choose(records, test, candidates, frozenset(), "no checkpoint has the validation scores that TM needs")
+    grid = Grid(records, test)
+    seen = grid.runs[0].run.train if grid.runs else ()
+    telling = [m for m in seen if m not in leaks] or seen
+    validation = _mean([grid.scores(f"{m}/val", metric) for m in telling], grid)
+    return _choose(grid, test, metric, validation, set(), "no checkpoint has the validation scores that TM needs")
 
 
 def published(record: RunRecord) -> bool:
@@ -80,12 +106,10 @@ def published(record: RunRecord) -> bool:
 
 def oracle(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Validation on the test modality itself, at the last checkpoint only."""
-
-    def candidates(record: RunRecord) -> list[Candidate]:
-        last = max((c.step for c in record.checkpoints), default=None)
-        return [c for c in _candidates(record, [f"{test}/val"], metric) if c.step == last]
-
-    return _choose(records, test, candidates, frozenset(), f"no last checkpoint has a score on {test}/val")
+    grid = Grid(records, test)
+    last = np.array([r.curves.steps.max(initial=-1) for r in grid.runs])
+    validation = np.where(grid.steps == last[:, None], grid.scores(f"{test}/val", metric), np.nan)
+    return _choose(grid, test, metric, validation, set(), f"no last checkpoint has a score on {test}/val")
 
 
 def loo(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
@@ -94,36 +118,32 @@ def loo(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collecti
     Runs are joined by hyperparameter seed and step. A step counts only if every pair has exactly one
     run with it; a seed counts only if it has exactly one reported run.
     """
-    reported = [r for r in records if r.run.test == (test,)]
-    others = sorted({m for r in reported for m in r.run.train})
-    if reported and len(others) < 2:
+    grid = Grid(records, test)
+    others = sorted({m for r in grid.reported for m in r.run.train})
+    if grid.reported and len(others) < 2:
         return NoChoice(f"leave-one-out needs at least 3 modalities, there are {len(others) + 1}")
     pairs: dict[tuple[str, int], list[RunRecord]] = {}
     for record in records:
         if len(record.run.test) == 2 and test in record.run.test:
             (other,) = set(record.run.test) - {test}
             pairs.setdefault((other, record.run.hparams_seed), []).append(record)
-
-    def candidates(record: RunRecord) -> list[Candidate]:
-        seed = record.run.hparams_seed
-        if sum(r.run.hparams_seed == seed for r in reported) != 1:
-            return []
-        validations = [_steps(pairs.get((v, seed), ()), f"{v}/val", metric) for v in record.run.train]
-        shared = set.intersection(*(set(s) for s in validations))
-        mean = {step: sum(s[step] for s in validations) / len(validations) for step in shared}
-        values = _steps([record], f"{test}/test", metric)
-        return [Candidate(seed, step, mean[step], values[step]) for step in sorted(shared & set(values))]
-
-    broken = frozenset(
-        r.run.key for runs in pairs.values() for r in runs if r.status == "diverged" and not published(r)
+    # The published code reads what a leave-one-out run logged before it broke: EQRM's, every time.
+    whole = {p: [r for r in runs if r.status == "finished" or published(r)] for p, runs in pairs.items()}
+    seen = grid.runs[0].run.train if grid.runs else ()
+    validation = _mean(
+        [grid.align([whole.get((v, s), []) for s in grid.seeds], f"{v}/val", metric) for v in seen], grid
     )
-    lost = frozenset(seed for (_, seed), runs in pairs.items() if any(r.run.key in broken for r in runs))
-    gaps = [v for v in others if all(r.run.key in broken for (o, _), runs in pairs.items() if o == v for r in runs)]
+    twice = [seed for seed, n in Counter(r.run.hparams_seed for r in grid.reported).items() if n > 1]
+    validation[np.isin(grid.seeds, twice)] = np.nan
+
+    lost = {seed for (v, seed), runs in pairs.items() if len(whole[v, seed]) < len(runs)}
+    gaps = [v for v in others if not any(runs for (o, _), runs in whole.items() if o == v)]
     missing = ", ".join(f"{test}+{v}" for v in gaps)
     return _choose(
-        records,
+        grid,
         test,
-        candidates,
+        metric,
+        validation,
         lost,
         f"no finished leave-one-out run of {missing}" if missing else "no step is shared by all leave-one-out runs",
     )
@@ -161,52 +181,30 @@ def find_methods(name: str) -> dict[str, Method]:
     return {name.lower(): METHODS[name.lower()]}
 
 
+def _mean(scores: Sequence[np.ndarray], grid: Grid) -> np.ndarray:
+    """(run, step): the mean of several scores where all of them are there."""
+    return np.mean(scores, axis=0) if scores else np.full((len(grid.runs), len(grid.steps)), np.nan)
+
+
 def _choose(
-    records: Sequence[RunRecord],
-    test: str,
-    candidates: Callable[[RunRecord], list[Candidate]],
-    lost: frozenset[int],
-    otherwise: str,
+    grid: Grid, test: str, metric: Metric, validation: np.ndarray, lost: set[int], otherwise: str
 ) -> Choice | NoChoice:
-    """The best candidate of each finished reported run, then the best of these.
+    """The place with the best validation score among those that have a number to report.
 
-    `lost`: hyperparameter seeds that miss a run because it diverged; `otherwise`: the reason if there is none.
+    validation: (run, step). `lost`: hyperparameter seeds that miss a run because it diverged; `otherwise`: the
+    reason if there is no such place.
     """
-    reported = [r for r in records if r.run.test == (test,)]
-    if not reported:
+    if not grid.reported:
         return NoChoice("not run")
-    lost |= {r.run.hparams_seed for r in reported if r.status == "diverged"}
-    finished = [r for r in reported if r.status == "finished"]
-    best = [max(found, key=lambda c: (c.validation, -c.step)) for r in finished if (found := candidates(r))]
-    gone = len(lost - {c.hparams_seed for c in best})
-    if not best:
-        return NoChoice("diverged" if gone == len({r.run.hparams_seed for r in reported}) else otherwise, gone)
-    first = max(best, key=lambda c: (c.validation, c.hparams_seed))
-    seeds = len({c.hparams_seed for c in best})
-    return Choice(first.hparams_seed, first.step, first.value, first.validation, seeds, gone)
-
-
-def _candidates(record: RunRecord, validation: Sequence[str], metric: Metric) -> list[Candidate]:
-    """The checkpoints that have every score asked for."""
-    test = f"{record.run.test[0]}/test"
-    return [
-        Candidate(
-            record.run.hparams_seed,
-            c.step,
-            sum(number(c.scores[v], metric) for v in validation) / len(validation),
-            number(c.scores[test], metric),
-        )
-        for c in record.checkpoints
-        if validation and {test, *validation} <= set(c.scores)
-    ]
-
-
-def _steps(runs: Sequence[RunRecord], split: str, metric: Metric) -> dict[int, float]:
-    """step -> score on `split`, for steps that exactly one finished run has."""
-    found: dict[int, list[float]] = {}
-    for record in runs:
-        # The published code reads what a leave-one-out run logged before it broke: EQRM's, every time.
-        for checkpoint in record.checkpoints if record.status == "finished" or published(record) else ():
-            if split in checkpoint.scores:
-                found.setdefault(checkpoint.step, []).append(number(checkpoint.scores[split], metric))
-    return {step: scores[0] for step, scores in found.items() if len(scores) == 1}
+    value = grid.scores(f"{test}/test", metric)
+    worth = np.where(np.isnan(validation) | np.isnan(value), -np.inf, validation)
+    able = {seed for seed, best in zip(grid.seeds, worth.max(1, initial=-np.inf), strict=True) if best > -np.inf}
+    lost = (lost | {r.run.hparams_seed for r in grid.reported if r.status == "diverged"}) - able
+    if not able:
+        everything = len(lost) == len({r.run.hparams_seed for r in grid.reported})
+        return NoChoice("diverged" if everything else otherwise, len(lost))
+    # Runs stand in the order of their seeds and steps ascend: of equals, the last run and its first step.
+    run = np.flatnonzero(worth.max(1) == worth.max())[-1]
+    step = worth[run].argmax()
+    found = float(value[run, step]), float(validation[run, step])
+    return Choice(grid.seeds[run], int(grid.steps[step]), *found, len(able), len(lost))

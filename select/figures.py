@@ -71,9 +71,10 @@ def _panel(panel: Any, tables: Sequence[Table], names: Sequence[str], number: in
     panel.set_yticks(range(len(names)), [_row(tables[0], name).shown for name in names])
     panel.set_ylim(max(len(names), 1) - 0.45, -0.55)
     panel.set_xlim(0, 100)
-    gap = f"{column.rows:,} test items, smallest gap {100 * column.smallest:.1f}"
     panel.set_title(column.modality, loc="left", weight="bold")
-    panel.set_title(gap, loc="right", size=8.5)
+    if column.smallest is not None:
+        gap = f"{column.rows:,} test items, smallest gap {100 * column.smallest:.1f}"
+        panel.set_title(gap, loc="right", size=8.5)
 
 
 def _errors(panel: Any, cells: Sequence[Cell], heights: Sequence[float], at: Sequence[float]) -> None:

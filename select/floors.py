@@ -62,4 +62,5 @@ def smallest_difference(proportion: float, size: float) -> float:
 
 
 def _shares(counts: Sequence[int]) -> list[float]:
-    return [c / sum(counts) for c in counts if c]
+    total = sum(counts)
+    return [c / total for c in counts if c]

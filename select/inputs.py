@@ -11,7 +11,7 @@ another perceptor version the keys differ, and the old records stay where they a
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from mgx.shared.records import Run, RunRecord
@@ -20,15 +20,15 @@ from mgx.shared.store import PROMPT
 AtHand = Callable[[str, str, str], str | None]  # (dataset, perceptor, modality) -> key of the store, if it is there
 
 
-def other_embeddings(runs: Sequence[Run], at_hand: AtHand) -> dict[str, str]:
+def other_embeddings(runs: Collection[Run], at_hand: AtHand) -> dict[str, str]:
     """Run key -> reason, for the runs that cannot be used because of what they read."""
     keys: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
     for run in runs:
         for place, key in _read(run):
             keys[place].add(key)
     several = {place: at_hand(place[0], place[1], place[3]) for place, found in keys.items() if len(found) > 1}
-    reasons = {}
-    for run in runs:
+    reasons: dict[str, str] = {}
+    for run in runs if several else ():
         for place, key in _read(run):
             if place in several and key != several[place]:
                 reasons[run.key] = _why(place, several[place] in keys[place], len(keys[place]))

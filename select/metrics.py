@@ -20,7 +20,12 @@ def find_metric(name: str) -> Metric:
 
 def default_metric(protocol: str) -> Metric:
     """Balanced accuracy, because classes are skewed; plain accuracy where the published protocol is followed."""
-    return "accuracy" if protocol.startswith("modalbed") else "balanced"
+    return "accuracy" if as_published(protocol) else "balanced"
+
+
+def as_published(protocol: str) -> bool:
+    """Whether numbers are taken as ModalBed and DomainBed take them: plain accuracy, all modalities averaged."""
+    return protocol.startswith(("modalbed", "domainbed"))
 
 
 def number(score: Score, metric: Metric) -> float:

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mgx.select.boards import Board, gather
 from mgx.select.coverage import Coverage, coverage
 from mgx.select.criteria import METHODS, Method
 from mgx.select.metrics import Metric
+from mgx.select.sources import SOURCES, Source, of_home
 from mgx.select.table import Table, tabulate
 from mgx.shared.errors import BadManifest, BadRequest, MgxError, NotThere, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, data_set_name, find_manifest
-from mgx.shared.records import Refused, Run, Sweep, read_records, read_sweeps
+from mgx.shared.records import Refused, Run
 from mgx.shared.registry import plain, unknown
 
 
@@ -41,19 +43,23 @@ def survey(
     perceptor: Sequence[str] = (),
     methods: Sequence[str] = tuple(METHODS),
     metric: Metric | None = None,
+    source: tuple[str, Path] | None = None,
 ) -> Overview:
-    """Read what is there and make the tables. NotThere if there is nothing to read."""
+    """Read what is there and make the tables. NotThere if there is nothing to read.
+
+    `source`: a name of SOURCES and a path, in place of the records of the home directory.
+    """
     refused = Refused()
-    sweeps = read_sweeps(home, refused)
-    everything = _there(home, sweeps)
+    origin = SOURCES[source[0]](source[1], refused) if source else of_home(home, refused)
+    sweeps, everything = origin.sweeps, origin.places
     datasets = _matching(
         "data set with run records", [data_set_name(d, home) for d in dataset], sorted({d for d, _ in everything})
     )
     perceptors = _matching("perceptor with run records", perceptor, sorted({p for _, p in everything}))
-    found = read_records(home, datasets, perceptors, refused)
+    found = origin.read(datasets, perceptors)
     asked = [r for s in sweeps for r in s.runs if _fits(r, datasets, perceptors)]
     if not found:
-        raise _nothing(home, sweeps, refused)
+        raise _nothing(origin, refused)
     manifests = {name: _manifest(home, name, refused) for name in sorted({r.run.dataset for r in found.values()})}
     order = {name: tuple(m.modalities) for name, m in manifests.items() if m}
     gathered = gather(list(found.values()), asked, lambda d, p, m: _store_key(home, d, p, m), order)
@@ -67,13 +73,8 @@ def survey(
     if skipped and not any(s.tables for s in shown):
         raise BadRequest("\n".join(skipped))
     counted = coverage(gathered.asked, sweeps, found)
-    return Overview(tuple(shown), tuple(counted), tuple(refused.reasons), gathered.left_out, tuple(skipped))
-
-
-def _there(home: Home, sweeps: Sequence[Sweep]) -> set[tuple[str, str]]:
-    """(data set, perceptor) of every folder with records and of every run that was asked for."""
-    folders = {p.parts[-4:-2] for p in home.runs.glob("*/*/*/*.jsonl")}
-    return {(d, p) for d, p in folders} | {(r.dataset, r.perceptor) for s in sweeps for r in s.runs}
+    left_out = (*origin.told, *gathered.left_out)
+    return Overview(tuple(shown), tuple(counted), tuple(refused.reasons), left_out, tuple(skipped))
 
 
 def _matching(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -89,10 +90,10 @@ def _fits(run: Run, datasets: Sequence[str], perceptors: Sequence[str]) -> bool:
     return (not datasets or run.dataset in datasets) and (not perceptors or run.perceptor in perceptors)
 
 
-def _nothing(home: Home, sweeps: Sequence[Sweep], refused: Refused) -> NotThere:
-    command = next((s.command for s in sweeps), "mgx learn --algo erm")
+def _nothing(origin: Source, refused: Refused) -> NotThere:
+    command = next((s.command for s in origin.sweeps), "mgx learn --algo erm")
     bad = f" {len(refused.reasons)} could not be read, first: {refused.reasons[0]}" if refused.reasons else ""
-    return NotThere(f"no run records in {home.runs}.{bad} Make some with: {command}")
+    return NotThere(f"no run records in {origin.where}.{bad} Make some with: {command}")
 
 
 def _manifest(home: Home, name: str, refused: Refused) -> Manifest | None:

@@ -73,8 +73,10 @@ def body(table: Table) -> Iterator[tuple[Row, Line]]:
 def footer(table: Table) -> list[Line]:
     """Below the rows: how many test items there are, and what they can show."""
     rest = ("",) * (len(header(table)) - 1 - len(table.columns))
+    if not any(c.rows for c in table.columns):
+        return []  # nobody knows
     sizes = ("test items", *(f"{c.rows:,}" for c in table.columns), *rest)
-    return [sizes, ("smallest gap", *(f"{100 * c.smallest:.1f}" for c in table.columns), *rest)]
+    return [sizes, ("smallest gap", *(f"{100 * (c.smallest or 0):.1f}" for c in table.columns), *rest)]
 
 
 def small_print(tables: Sequence[Table], rest: str = "mgx select --json") -> list[str]:

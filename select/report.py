@@ -103,7 +103,7 @@ def readings(tables: Sequence[Table]) -> list[Reading]:
     for number, column in enumerate(tables[0].columns if tables else ()):
         best = _best(tables, number)
         base = next((r.cells[number].mean for r in tables[0].rows if r.name == ZERO_SHOT), None)
-        if best is not None and base is not None:
+        if best is not None and base is not None and column.smallest is not None:
             found.append(Reading(column.modality, base, best[0], f"{best[1]}, {best[2]}", column.smallest))
     return found
 

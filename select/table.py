@@ -12,7 +12,7 @@ from mgx.select.aggregate import average, estimate
 from mgx.select.boards import Board
 from mgx.select.criteria import METHODS, Choice, NoChoice
 from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
-from mgx.select.metrics import TITLES, Metric, default_metric, number
+from mgx.select.metrics import TITLES, Metric, as_published, default_metric, number
 from mgx.shared.records import Run, RunRecord, Split
 
 Mark = Literal["incomplete", "at floor", "below floor", "not above zero-shot"]
@@ -86,14 +86,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """An unseen modality: test rows, the floors there, and the smallest difference that those rows can show."""
+    """An unseen modality: test rows, the floors there, and the smallest difference that those rows can show.
+
+    Rows are 0 and the floors and the difference None where records of other programs do not tell.
+    """
 
     modality: str
     rows: int
     effective: float
-    chance: float
-    majority: float
-    smallest: float
+    chance: float | None
+    majority: float | None
+    smallest: float | None
     averaged: bool  # false: its content is the bare class name
 
 
@@ -133,10 +136,13 @@ def tabulate(board: Board, method: str, metric: Metric | None = None, leaks: Seq
     protocol keeps them in both.
     """
     metric = metric or default_metric(board.protocol)
-    leaks = () if board.protocol.startswith("modalbed") else leaks
+    leaks = () if as_published(board.protocol) else leaks
     splits = {t: board.split(f"{t}/test") for t in board.tests}
-    tests = {t: split for t, split in splits.items() if split and split.rows}
-    bare = [_floor(name, of, tests, metric) for name, of in (("chance", chance), ("majority", majority))]
+    # Records of other programs do not say what a split holds: no rows, and no counts either.
+    tests = {t: split for t, split in splits.items() if split and (split.rows or not split.counts)}
+    known = not tests or any(split.rows for split in tests.values())
+    floors = (("chance", chance), ("majority", majority)) if known else ()
+    bare = [_floor(name, of, tests, metric) for name, of in floors]
     names = sorted(board.baselines, key=lambda n: (n != ZERO_SHOT, n))
     before = [_baseline(board, n, tests, metric, "baseline") for n in names if n != PROBE]
     learners = [_algorithm(board, n, tests, method, metric, leaks) for n in sorted(board.algorithms, key=_place)]
@@ -154,7 +160,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _floor(name: str, of: Callable[[Metric, Sequence[int]], float], tests: dict[str, Split], metric: Metric) -> Row:
-    return Row(name, "floor", "", tuple(Cell(of(metric, s.counts)) for s in tests.values()), Cell())
+    return Row(name, "floor", "", tuple(Cell(of(metric, s.counts) if s.rows else None) for s in tests.values()), Cell())
 
 
 def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, kind: Kind) -> Row:
@@ -226,6 +232,8 @@ def _cell(values: Sequence[float], asked: dict[int, int], split: Split, metric: 
         return Cell(asked=len(asked), reason=otherwise)
     mean = estimate(values)
     marks: list[Mark] = ["incomplete"] if mean.trials < len(asked) else []
+    if not split.rows:
+        return Cell(mean.mean, mean.error, mean.trials, len(asked), tuple(marks))
     floor = majority(metric, split.counts)
     noise = floor_noise(floor, effective_size(metric, split.counts))
     if mean.mean < floor - noise:
@@ -236,6 +244,8 @@ def _cell(values: Sequence[float], asked: dict[int, int], split: Split, metric: 
 
 
 def _column(test: str, split: Split, metric: Metric, learners: Sequence[Cell], leaks: Sequence[str]) -> Column:
+    if not split.rows:
+        return Column(test, 0, 0.0, None, None, None, test not in leaks)
     size = effective_size(metric, split.counts)
     means = [c.mean for c in learners if c.mean is not None]
     typical = sum(means) / len(means) if means else 0.5
@@ -307,11 +317,13 @@ def _gaps(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 def _about(rows: Sequence[Row], columns: Sequence[Column], metric: Metric) -> list[str]:
     named = {r.name: r.shown for r in rows}
-    lines = [
-        "smallest gap: the difference that n test items can show at the 5 % level, 1.96 sqrt(2 p (1 - p) / n) at p = "
-        "the mean of the algorithms in that column. It is conservative, being for two independent samples: a paired "
-        "comparison on the same items can show smaller ones. It leaves out the variance over training."
-    ]
+    lines = []
+    if any(c.smallest is not None for c in columns):
+        lines.append(
+            "smallest gap: the difference that n test items can show at the 5 % level, 1.96 sqrt(2 p (1 - p) / n) at "
+            "p = the mean of the algorithms in that column. It is conservative, being for two independent samples: a "
+            "paired comparison on the same items can show smaller ones. It leaves out the variance over training."
+        )
     if metric != "accuracy" and any(c.effective < 0.95 * c.rows for c in columns):
         each = {c.modality: f"{c.effective:.0f}" for c in columns}
         sizes = (

@@ -6,6 +6,7 @@ here: one line on standard error, exit code 2 for wrong input and 1 for failed w
 
 import errno
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -25,8 +26,14 @@ COMMANDS = {
     "checkpoint": ("mgx.extract.checkpoint:checkpoint", "List and fetch the weights of perceptors."),
     "store": ("mgx.shared.store_cli:store", "List, verify, share and compare stored embeddings."),
     "import": ("mgx.extract.importing:importing", "Take embeddings that were made by other programs."),
-    "export": ("mgx.extract.exporting:exporting", "Write embeddings as files for other programs."),
+    "export": ("mgx.shared.cli:export", "Write embeddings or run records as files for other programs."),
+    "records": ("mgx.select.records_cli:records", "Put all run records into one file."),
     "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
+}
+# What several rooms can write stands under one name.
+EXPORTS = {
+    "vectors": ("mgx.extract.exporting:vectors", "Stored embeddings as .npz or .parquet."),
+    "domainbed": ("mgx.select.exporting:domainbed", "Run records as sweep folders of DomainBed and ModalBed."),
 }
 
 HELP = """Measure modality generalization: train on some modalities, test on one never seen.
@@ -41,37 +48,46 @@ Everything at once, on the data set inside this package:  mgx demo
 
 
 class Rooms(click.Group):
-    """A click group whose commands are imported on demand."""
+    """A click group whose commands are imported on demand; `doors` says from where."""
+
+    def __init__(self, *args: Any, doors: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.doors = doors
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.doors)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.doors:
             return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
+        module, _, attribute = self.doors[name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in self.doors.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in self.doors and not args[0].startswith("-"):
             from mgx.shared.registry import unknown
 
-            raise unknown("command", args[0], list(COMMANDS))
+            raise unknown("command", args[0], list(self.doors))
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Rooms, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Rooms, doors=COMMANDS, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", metavar="DIR", help="Where everything is kept.  [default: $MGX_HOME or ~/.mgx]")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="mgx-bench", prog_name="mgx")
 @click.pass_context
 def mgx(ctx: click.Context, home: str | None, debug: bool) -> None:
     ctx.obj = find_home(home)
+
+
+@click.group(cls=Rooms, doors=EXPORTS)
+def export() -> None:
+    """Write embeddings or run records as files for other programs."""
 
 
 def main() -> None:

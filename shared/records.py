@@ -9,10 +9,12 @@ names: the same run gives the same record.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from mgx.shared.errors import Damaged
 from mgx.shared.files import canonical, digest, write_whole
@@ -47,7 +49,7 @@ class Run:
     inputs: Mapping[str, str]
     fractions: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def terms(self) -> str:
         """What must be equal for two runs to be compared: `standard`, or `standard, text=0.1`."""
         return ", ".join((self.protocol, *(f"{m}={share:g}" for m, share in sorted(self.fractions.items()))))
@@ -55,7 +57,7 @@ class Run:
     @cached_property
     def key(self) -> str:
         """The run's name: a hash of all that it depends on."""
-        return digest(asdict(self))[:20]
+        return digest({f.name: getattr(self, f.name) for f in fields(self)})[:20]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,58 @@ class Checkpoint:
     scores: Mapping[str, Score]
 
 
+SCORES = tuple(f.name for f in fields(Score))
+
+
+class Curves(Sequence[Checkpoint]):
+    """The checkpoints of one run in columns: arrays to whoever chooses among them, `Checkpoint`s to all others.
+
+    steps: (checkpoint,) int. values: (checkpoint, split, score) float in the order of `splits` and of `SCORES`;
+    an accuracy of NaN says that a checkpoint was not scored on a split.
+    """
+
+    def __init__(self, steps: np.ndarray, splits: Sequence[str], values: np.ndarray) -> None:
+        self.steps, self.splits, self.values = steps, tuple(splits), values
+
+    @staticmethod
+    def of(checkpoints: Sequence[Checkpoint]) -> "Curves":
+        """Any checkpoints in columns."""
+        if isinstance(checkpoints, Curves):
+            return checkpoints
+        splits = list(dict.fromkeys(split for c in checkpoints for split in c.scores))
+        values = np.full((len(checkpoints), len(splits), len(SCORES)), np.nan)
+        for own, checkpoint in zip(values, checkpoints, strict=True):
+            for split, score in checkpoint.scores.items():
+                own[splits.index(split)] = score.accuracy, score.balanced_accuracy, score.macro_f1
+        return Curves(np.array([c.step for c in checkpoints], np.int64), splits, values)
+
+    def column(self, split: str, score: str) -> np.ndarray:
+        """(checkpoint,): one number of `SCORES` on one split, NaN where it was not taken."""
+        if split not in self.splits:
+            return np.full(len(self), np.nan)
+        return self.values[:, self.splits.index(split), SCORES.index(score)]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @overload
+    def __getitem__(self, place: int) -> Checkpoint: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Curves": ...
+    def __getitem__(self, place: int | slice) -> "Checkpoint | Curves":
+        if isinstance(place, slice):
+            return Curves(self.steps[place], self.splits, self.values[place])
+        taken = zip(self.splits, self.values[place].tolist(), strict=True)
+        return Checkpoint(int(self.steps[place]), {split: Score(*own) for split, own in taken if own[0] == own[0]})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(own == its for own, its in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # it holds arrays
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """The outcome of one run. `kind` tells a trained algorithm from a baseline beside it."""
@@ -95,16 +149,21 @@ class RunRecord:
     status: Literal["finished", "diverged"]
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: Sequence[Checkpoint]
     made_with: Mapping[str, str]  # versions of mgx and torch, device kind
     title: str = ""  # the algorithm's name as papers print it
     family: Literal["", "MML", "DG"] = ""  # multi-modal learning, domain generalization; "" for baselines
     diverged_at: int | None = None
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def curves(self) -> Curves:
+        """The checkpoints in columns."""
+        return Curves.of(self.checkpoints)
+
     def to_json(self) -> str:
         """One line, checksum included."""
-        body = {"schema": SCHEMA, "key": self.run.key, **asdict(self)}
+        body = {"schema": SCHEMA, "key": self.run.key, **asdict(replace(self, checkpoints=tuple(self.checkpoints)))}
         return canonical({**body, "check": digest(body)[:16]})
 
     @staticmethod
@@ -173,21 +232,30 @@ def read_records(
     refused: Refused | None = None,
     algorithm: Sequence[str] = (),
 ) -> dict[str, RunRecord]:
-    """All readable records by key, filtered by data set, perceptor and algorithm.
+    """All readable records by key, filtered by data set, perceptor and algorithm; what is not is in `refused`."""
+    refused = refused if refused is not None else Refused()
+    return {record.run.key: record for record in each_record(home, dataset, perceptor, refused, algorithm)}
+
+
+def each_record(
+    home: Home, dataset: Sequence[str], perceptor: Sequence[str], refused: Refused, algorithm: Sequence[str] = ()
+) -> Iterator[RunRecord]:
+    """The same one after the other, each run once.
 
     A line that is damaged or foreign is put into `refused`, never raised: one bad file must not
     hide a month of good ones.
     """
-    found: dict[str, RunRecord] = {}
+    found: set[str] = set()
     for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
         names = path.relative_to(home.runs).parts
         if any(
             wanted and own not in wanted for own, wanted in zip(names, (dataset, perceptor, algorithm), strict=False)
         ):
             continue
-        for record in _readable(path, refused if refused is not None else Refused()):
-            found.setdefault(record.run.key, record)
-    return found
+        for record in _readable(path, refused):
+            if record.run.key not in found:
+                found.add(record.run.key)
+                yield record
 
 
 def _readable(path: Path, refused: Refused) -> Iterator[RunRecord]:

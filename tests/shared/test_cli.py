@@ -10,7 +10,7 @@ from mgx.shared import cli
 from mgx.shared.cli import COMMANDS, run
 from mgx.shared.home import find_home
 
-GROUPS = ("checkpoint", "data", "export", "import", "store")
+GROUPS = ("checkpoint", "data", "export", "import", "records", "store")
 
 
 def test_every_command_has_help_with_an_example(capsys):
@@ -25,7 +25,7 @@ def test_every_command_has_help_with_an_example(capsys):
 def test_every_subcommand_has_help_with_an_example(group, capsys):
     command = cli.mgx.get_command(click.Context(cli.mgx), group)
     assert isinstance(command, click.Group)
-    for name in command.commands:
+    for name in command.list_commands(click.Context(command)):
         assert run([group, name, "--help"]) == 0
         assert f"mgx {group} {name}" in capsys.readouterr().out.split("Example", 1)[1]
 

@@ -1,0 +1,229 @@
+"""All run records in one parquet file: one row a run, its checkpoints in a column of lists (docs/records.md).
+
+What runs share (hyperparameters, inputs, classes, ...) is JSON text, which parquet stores once for all of them.
+Runs that a sweep asked for and that are not done have a row with the status "missing", so that gaps are told as
+in the home directory. Pages carry checksums and rows come in blocks: damage costs a block, not the file.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mgx.shared.files import canonical, whole_file
+from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, Split, Sweep
+
+BLOCK = 4096  # runs in a row group
+JSON = ("hyper", "inputs", "fractions", "classes", "splits", "made_with", "notes")
+TEXTS, NUMBERS = pa.list_(pa.string()), pa.float64()
+CHECKPOINT = pa.struct(
+    [("step", pa.int64()), ("scores", pa.list_(pa.struct([("split", pa.string()), *((s, NUMBERS) for s in SCORES)])))]
+)
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("key", "dataset", "perceptor", "setting", "protocol", "algorithm")),
+        *((name, TEXTS) for name in ("train", "test")),
+        *((name, pa.int64()) for name in ("hparams_seed", "trial_seed", "seed", "steps")),
+        *((name, pa.string()) for name in ("hyper", "inputs", "fractions")),
+        *((name, pa.string()) for name in ("status", "kind", "title", "family")),
+        ("diverged_at", pa.int64()),
+        *((name, pa.string()) for name in ("classes", "splits", "made_with", "notes")),
+        ("asked_by", TEXTS),
+        ("checkpoints", pa.list_(CHECKPOINT)),
+    ],
+    {"mgx.schema": "1"},
+)
+RUN = tuple(f.name for f in fields(Run))
+OUTCOME = ("status", "kind", "title", "family", "diverged_at", "classes", "splits", "made_with", "notes")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a pack holds: the outcome of runs, and what was asked for."""
+
+    records: tuple[RunRecord, ...]
+    sweeps: tuple[Sweep, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """How much a pack holds."""
+
+    records: int
+    checkpoints: int
+    missing: int
+
+
+def write_pack(path: Path, records: Iterable[RunRecord], sweeps: Sequence[Sweep]) -> Written:
+    """Write every record, and a row for each run that was asked for and has none; one block in memory at a time."""
+    asked: dict[str, list[str]] = {}
+    runs: dict[str, Run] = {}
+    for sweep in sweeps:
+        for run in sweep.runs:
+            runs[run.key] = run
+            asked.setdefault(run.key, []).append(sweep.command)
+    there = checkpoints = 0
+
+    def rows() -> Iterator[tuple[Run, RunRecord | None]]:
+        nonlocal there, checkpoints
+        for record in records:
+            there += 1
+            checkpoints += len(record.checkpoints)
+            runs.pop(record.run.key, None)
+            yield record.run, record
+        yield from ((run, None) for run in runs.values())
+
+    source = rows()
+    options = {"compression": "zstd", "write_page_checksum": True, "write_statistics": False}
+    with whole_file(path.absolute()) as draft, pq.ParquetWriter(draft, SCHEMA, **options) as writer:
+        while block := list(islice(source, BLOCK)):
+            writer.write_table(_table(block, asked), row_group_size=BLOCK)
+    return Written(there, checkpoints, len(runs))
+
+
+def _table(block: Sequence[tuple[Run, RunRecord | None]], asked: dict[str, list[str]]) -> pa.Table:
+    rows = [_row(run, record, asked.get(run.key, [])) for run, record in block]
+    columns = [pa.array([row.get(name) for row in rows], SCHEMA.field(name).type) for name in SCHEMA.names[:-1]]
+    return pa.Table.from_arrays([*columns, _checkpoints([record for _, record in block])], schema=SCHEMA)
+
+
+def _row(run: Run, record: RunRecord | None, asked_by: Sequence[str]) -> dict[str, Any]:
+    """All columns but the checkpoints."""
+    row: dict[str, Any] = {"key": run.key, "status": "missing", "asked_by": sorted(set(asked_by))}
+    row |= {name: getattr(run, name) for name in RUN}
+    if record:
+        row |= {name: getattr(record, name) for name in OUTCOME}
+        row["splits"] = {name: vars(split) for name, split in record.splits.items()}
+    return {name: canonical(value) if name in JSON else value for name, value in row.items()}
+
+
+def _checkpoints(records: Sequence[RunRecord | None]) -> pa.Array:
+    """The column of lists of lists, from flat arrays."""
+    curves = [record.curves if record else Curves.of(()) for record in records]
+    splits = sorted({split for c in curves for split in c.splits})
+    there = [~np.isnan(c.values[..., 0]) for c in curves]
+    codes = [np.array([splits.index(s) for s in c.splits], np.int32) for c in curves]
+    named = np.concatenate([np.broadcast_to(own, t.shape)[t] for own, t in zip(codes, there, strict=True)])
+    values = np.concatenate([c.values[t] for c, t in zip(curves, there, strict=True)])
+    scores = pa.StructArray.from_arrays(
+        [pa.DictionaryArray.from_arrays(named, pa.array(splits, pa.string())).cast(pa.string()), *values.T],
+        fields=list(CHECKPOINT.field("scores").type.value_type),
+    )
+    inner = pa.ListArray.from_arrays(_offsets(np.concatenate([t.sum(1) for t in there])), scores)
+    steps = np.concatenate([c.steps for c in curves])
+    lists = pa.StructArray.from_arrays([pa.array(steps, pa.int64()), inner], fields=list(CHECKPOINT))
+    return pa.ListArray.from_arrays(_offsets(np.array([len(c) for c in curves])), lists)
+
+
+def _offsets(lengths: np.ndarray) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+
+
+def read_pack(path: Path, refused: Refused) -> Pack:
+    """All that a pack holds. What is damaged or foreign is put into `refused`: the file, a block of it, or a row."""
+    records: dict[str, RunRecord] = {}
+    asked: dict[str, list[Run]] = {}
+    for run, record, commands in _rows(path, refused):
+        for command in commands:
+            asked.setdefault(command, []).append(run)
+        if record:
+            records.setdefault(run.key, record)
+    return Pack(tuple(records.values()), tuple(Sweep(command, tuple(runs)) for command, runs in asked.items()))
+
+
+def _rows(path: Path, refused: Refused) -> Iterator[tuple[Run, RunRecord | None, list[str]]]:
+    try:
+        if not pq.read_schema(path).equals(SCHEMA):
+            refused.reasons.append(f"{path}: not a pack of run records: its columns are others (docs/records.md).")
+            return
+        source = pq.ParquetFile(path, read_dictionary=list(JSON), page_checksum_verification=True)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        refused.reasons.append(f"{path}: not a parquet file, or damaged ({_first_line(error)}).")
+        return
+    with source:
+        for number in range(source.num_row_groups):
+            try:
+                rows = list(_decoded(source.read_row_group(number).combine_chunks()))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+                refused.reasons.append(f"{path}: block {number + 1} is damaged ({_first_line(error)}).")
+                continue
+            for key, run, record, commands in rows:
+                if key == run.key:
+                    yield run, record, commands
+                else:
+                    refused.reasons.append(f"{path}: run {key} does not match its key.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _decoded(table: pa.Table) -> Iterator[tuple[str, Run, RunRecord | None, list[str]]]:
+    """(key, run, record, commands) of each row. What rows share in the file, they share in memory."""
+    columns = {name: _values(table[name]) for name in SCHEMA.names[:-1] if name not in JSON}
+    columns |= {name: _shared(table[name], name) for name in JSON}
+    runs = zip(*(columns[name] for name in RUN), strict=True)
+    outcomes = zip(*(columns[name] for name in OUTCOME), strict=True)
+    curves = _curves(table["checkpoints"])
+    for key, run, outcome, own, commands in zip(
+        columns["key"], runs, outcomes, curves, columns["asked_by"], strict=True
+    ):
+        made = Run(*run)
+        known = dict(zip(OUTCOME, outcome, strict=True))
+        done = known["status"] != "missing"
+        yield key, made, RunRecord(run=made, checkpoints=own, **known) if done else None, commands
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    return [tuple(v) for v in values] if column.type == TEXTS else values
+
+
+def _shared(column: pa.ChunkedArray, name: str) -> list[Any]:
+    """JSON texts, each distinct one read once."""
+    encoded = column.combine_chunks()
+    decoded = [_plain(json.loads(text), name) for text in encoded.dictionary.to_pylist()]
+    return [None if place is None else decoded[place] for place in encoded.indices.to_pylist()]
+
+
+def _plain(value: Any, name: str) -> Any:
+    if name == "splits":
+        return {split: Split(own["rows"], tuple(own["counts"])) for split, own in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _curves(column: pa.ChunkedArray) -> Iterator[Curves]:
+    """The checkpoints of each row, as views of the block's arrays."""
+    checkpoints = pc.list_flatten(column.combine_chunks())
+    steps = pc.struct_field(checkpoints, "step").to_numpy(zero_copy_only=False)
+    lists = pc.struct_field(checkpoints, "scores")
+    counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    scores = pc.list_flatten(lists)
+    split = pc.struct_field(scores, "split").dictionary_encode()
+    names, codes = split.dictionary.to_pylist(), split.indices.to_numpy(zero_copy_only=False)
+    values = np.stack([pc.struct_field(scores, s).to_numpy(zero_copy_only=False) for s in SCORES], -1)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    first = 0
+    for length in pc.list_value_length(column.combine_chunks()).to_pylist():
+        last = first + length
+        own = slice(ends[first], ends[last])
+        yield _curve(steps[first:last], counts[first:last], codes[own], names, values[own])
+        first = last
+
+
+def _curve(steps: np.ndarray, counts: np.ndarray, codes: np.ndarray, names: list[str], values: np.ndarray) -> Curves:
+    """One run. Nearly always each checkpoint was scored on the same splits, and its scores are a block already."""
+    width = int(counts[0]) if len(counts) else 0
+    if (counts == width).all() and (codes.reshape(len(steps), width) == codes[:width]).all():
+        return Curves(steps, [names[c] for c in codes[:width]], values.reshape(len(steps), width, len(SCORES)))
+    used, places = np.unique(codes, return_inverse=True)
+    block = np.full((len(steps), len(used), len(SCORES)), np.nan)
+    block[np.repeat(np.arange(len(steps)), counts), places] = values
+    return Curves(steps, [names[c] for c in used], block)

@@ -1,0 +1,55 @@
+"""`mgx records`: the run records as one file."""
+
+from pathlib import Path
+
+import click
+
+from mgx.shared.home import Home
+
+EXAMPLE = """
+\b
+Examples:
+  mgx records pack -o records.parquet
+  mgx select --from packed records.parquet
+"""
+
+
+@click.group()
+def records() -> None:
+    """Put all run records into one file."""
+
+
+@records.command(epilog=EXAMPLE)
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="records.parquet",
+    show_default=True,
+    metavar="FILE",
+    help="What to write.",
+)
+@click.pass_obj
+def pack(home: Home, file: Path) -> None:
+    """Every run record, and every run that was asked for and is not done, in one parquet file.
+
+    Equal records make an equal file. Its columns are in docs/records.md. An earlier FILE is replaced once the
+    new one is whole.
+    """
+    from mgx.select.cli import tell_refused
+    from mgx.select.packed import write_pack
+    from mgx.shared.errors import NotThere
+    from mgx.shared.progress import say
+    from mgx.shared.records import Refused, each_record, read_sweeps
+
+    refused = Refused()
+    if not file.absolute().parent.is_dir():
+        raise NotThere(f"no folder {file.parent} to write {file.name} into. Make it first, or name another.")
+    sweeps = read_sweeps(home, refused)
+    if not sweeps and not any(home.runs.glob("*/*/*/*.jsonl")):
+        raise NotThere(f"no run records in {home.runs}. Make some with: mgx learn --algo erm")
+    written = write_pack(file, each_record(home, (), (), refused), sweeps)
+    size = f"{file.stat().st_size:,} bytes"
+    say(f"{file}: {written.records} runs, {written.checkpoints:,} checkpoints, {written.missing} missing runs, {size}")
+    tell_refused(refused.reasons)

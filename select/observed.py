@@ -74,7 +74,7 @@ def published_samples(
 ) -> list[Sample]:
     """The published numbers of each test modality, weak and strong."""
     notes = (
-        "unibind has the weights of imagebind and is not counted beside it.",
+        "unibind is not counted beside imagebind: by all accounts their weights are the same.",
         "ermpp and urm: there are averages over modalities only, which say nothing about a modality.",
     )
     return [
@@ -129,20 +129,20 @@ def _twins(boards: Sequence[Board]) -> dict[tuple[str, str], str]:
         for other in boards:
             if other.dataset != board.dataset or other.perceptor >= board.perceptor:
                 continue
-            if (other.perceptor, board.perceptor) in SAME_WEIGHTS or _same_stores(board, other):
-                line = f"{board.dataset}: {board.perceptor} has the weights of {other.perceptor} and is not counted"
-                reasons[(board.dataset, board.perceptor)] = f"{line} beside it."
+            if why := _same(board, other):
+                line = f"{board.dataset}: {board.perceptor} is not counted beside {other.perceptor}: {why}."
+                reasons[(board.dataset, board.perceptor)] = line
     return reasons
 
 
-def _same_stores(board: Board, other: Board) -> bool:
-    """Whether the learners of two boards read the very same embeddings."""
-    own, theirs = _inputs(board), _inputs(other)
-    return bool(own) and own == theirs
-
-
-def _inputs(board: Board) -> set[tuple[str, str]]:
-    return {read for runs in board.algorithms.values() for r in runs for read in r.run.inputs.items()}
+def _same(board: Board, other: Board) -> str:
+    """Why two boards tell the same thing twice; "" if they do not."""
+    if (other.perceptor, board.perceptor) in SAME_WEIGHTS:
+        return "by all accounts their weights are the same"
+    own, theirs = (
+        {read for runs in b.algorithms.values() for r in runs for read in r.run.inputs.items()} for b in (board, other)
+    )
+    return "they read the same embeddings" if own and own == theirs else ""
 
 
 def _of_table(board: Board, table: Table) -> Iterable[Observed]:

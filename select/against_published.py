@@ -111,10 +111,11 @@ def _own(table: Table | None, row: Row | None, modality: str) -> Side | None:
 
 def _floor_marks(average: Cell, columns: Sequence[Column]) -> tuple[Mark, ...]:
     """An average against the average of the majority rates."""
-    if average.mean is None:
+    if average.mean is None or not all(c.rows for c in columns):
         return ()
-    rate = sum(c.majority for c in columns) / len(columns)
-    noise = sum(floor_noise(c.majority, c.rows) for c in columns) / len(columns)
+    rates = [c.majority or 0.0 for c in columns]
+    rate = sum(rates) / len(rates)
+    noise = sum(floor_noise(own, c.rows) for own, c in zip(rates, columns, strict=True)) / len(columns)
     return floor_marks(average.mean, rate, noise)
 
 

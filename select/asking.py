@@ -24,7 +24,7 @@ from mgx.shared.progress import say
 from mgx.shared.registry import plain, unknown
 
 RECORDS = "records"
-FACES = ("terminal", "markdown", "json")
+FACES = ("table", "terminal", "markdown", "json")  # the first two are one
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def show(answers: Sequence[Answer], face: str) -> None:
 def check_face(face: str) -> None:
     """BadRequest for forms that only tables have."""
     if face not in FACES:
-        raise BadRequest(f"--format {face}: comparisons, statistics and claims are printed as {', '.join(FACES)}.")
+        raise BadRequest(f"--format {face}: comparisons, statistics and claims are printed as table, markdown or json.")
 
 
 def _check(question: Question) -> None:

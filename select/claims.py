@@ -10,6 +10,7 @@ counted once, except where methods themselves are compared.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from statistics import fmean, pstdev
 from typing import Literal
 
@@ -78,13 +79,14 @@ def _finding(claim: Claim, protocol: str, samples: Sequence[Sample]) -> Finding:
 
 
 def _compared(label: str, values: Values, margin: float, kin: int) -> Comparison:
-    """Above 0 at the 5 % level, or not above `margin` at 5 % / `kin`: one of many fails by chance soon."""
+    """Above 0 at the 5 % level; not above `margin` at 5 % / `kin`, because one of many soon fails by chance.
+
+    What is both, above 0 and within the margin, cannot be told.
+    """
     found, strict = interval(values), interval(values, 1 - 0.05 / kin)
-    verdict: Verdict = "cannot tell"
-    if found.low is not None and found.low > ZERO:
-        verdict = "holds"
-    elif strict.high is not None and (strict.high < -ZERO if margin == 0 else strict.high < margin):
-        verdict = "does not hold"
+    above = found.low is not None and found.low > ZERO
+    below = strict.high is not None and strict.high < (margin or -ZERO)
+    verdict: Verdict = "cannot tell" if above == below else "holds" if above else "does not hold"
     return Comparison(label, found, verdict)
 
 
@@ -182,12 +184,12 @@ def _binds_better(first: str, second: str, own: float | None, other: float | Non
 
 def _above_majority(observed: Sequence[Observed]) -> Tests:
     """Each algorithm minus the majority rate; the margin is what cannot be told from that rate."""
-    used = [o for o in _averaged(observed) if o.kind == "algorithm"]
+    used = [o for o in _averaged(observed) if o.kind == "algorithm" and not isnan(o.majority)]
     by_algorithm: defaultdict[str, defaultdict[Name, list[float]]] = defaultdict(lambda: defaultdict(list))
     for o in used:
         by_algorithm[o.algorithm][_name((o.setting, *o.cell, o.trial))].append(o.value - o.majority)
     if not used:
-        return [], ["Needs algorithms."]
+        return [], ["Needs algorithms, and records that say what they were tested on."]
     margin = fmean(o.noise for o in used)
     tests = [
         (f"{name} minus majority", {k: fmean(v) for k, v in own.items()}, margin) for name, own in by_algorithm.items()

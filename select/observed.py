@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Literal
 
 from mgx.select.boards import Board
-from mgx.select.floors import effective_size, floor_noise
+from mgx.select.floors import floor_noise
 from mgx.select.overview import Overview, Shown
 from mgx.select.published import AVERAGE, MML, published_results
-from mgx.select.table import Table
+from mgx.select.table import Column, Table
 from mgx.shared.records import Run
 
 # Weights that users report to be the same: https://github.com/QC-LY/UniBind/issues/3. The vectors may still differ
@@ -31,7 +32,7 @@ class Observed:
     kind: Literal["algorithm", "baseline"]
     family: str
     value: float
-    majority: float
+    majority: float  # NaN: unknown, as the noise
     noise: float  # two binomial standard errors of the majority rate
     averaged: bool = True  # false: the modality's content is the bare class name
     run: str = ""  # key of the chosen run
@@ -156,14 +157,18 @@ def _of_table(board: Board, table: Table) -> Iterable[Observed]:
         if row.kind not in ("algorithm", "baseline"):
             continue
         for column, cell in zip(table.columns, row.cells, strict=True):
-            split = board.split(f"{column.modality}/test")
-            size = effective_size(table.metric, split.counts) if split else float(column.rows)
-            noise = floor_noise(column.majority, size)
             place = (table.protocol, table.setting, table.method, table.dataset, table.perceptor, column.modality)
-            rest = (column.majority, noise, column.averaged)
+            rest = (*_floor(column), column.averaged)
             if row.kind == "algorithm":
                 for p in cell.picked:
                     run = runs[row.name, column.modality, p.hparams_seed, p.trial_seed].key
                     yield Observed(*place, p.trial_seed, row.name, "algorithm", row.family, p.value, *rest, run)
             elif cell.mean is not None:
                 yield Observed(*place, 0, row.name, "baseline", "", cell.mean, *rest)
+
+
+def _floor(column: Column) -> tuple[float, float]:
+    """The majority rate and two standard errors of it; NaN where the records do not tell what was tested on."""
+    if not column.rows or column.majority is None:
+        return nan, nan
+    return column.majority, floor_noise(column.majority, column.effective)

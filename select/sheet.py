@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from mgx.select.render import print_notes
-
 
 @dataclass(frozen=True)
 class Sheet:
@@ -28,7 +26,8 @@ def to_terminal(sheet: Sheet, stream: IO[str]) -> None:
     from rich.text import Text
 
     console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
-    console.print(Text(sheet.title, style="bold"))
+    if sheet.title:
+        console.print(Text(sheet.title, style="bold"))
     if sheet.rows:
         grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, header_style="bold")
         for number, name in enumerate(sheet.header):
@@ -38,9 +37,13 @@ def to_terminal(sheet: Sheet, stream: IO[str]) -> None:
                 grid.add_section()
             grid.add_row(*(Text(t, style="" if column else "bold") for column, t in enumerate(row)))
         wide = console.options.update(max_width=1000)
-        console.width = max(console.width, Measurement.get(console, wide, grid).maximum)
+        window = console.width
+        console.width = max(window, Measurement.get(console, wide, grid).maximum)
         console.print(grid)
-    print_notes(sheet.notes, stream)
+        console.width = window
+    for note in sheet.notes:
+        console.print(Text(note, style="dim"))
+    console.print()
 
 
 def to_markdown(sheet: Sheet) -> str:
@@ -48,7 +51,7 @@ def to_markdown(sheet: Sheet) -> str:
     lines = ["| " + " | ".join(map(escaped, line)) + " |" for line in (sheet.header, *sheet.rows)]
     aligned = "".join(":--|" if n in sheet.left else "--:|" for n in range(len(sheet.header)))
     lines.insert(1, f"|{aligned}")
-    parts = [f"### {escaped(sheet.title)}"]
+    parts = [f"### {escaped(sheet.title)}"] if sheet.title else []
     parts += ["\n".join(lines)] if sheet.rows else []
     parts += ["\n".join(f"- {escaped(n)}" for n in sheet.notes)] if sheet.notes else []
     return "\n\n".join(parts) + "\n"

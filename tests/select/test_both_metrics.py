@@ -14,9 +14,9 @@ from mgx.shared.records import Checkpoint, RunRecord, Score
 from tests.select.conftest import ALL, Mgx, baseline_records, make_record, sweep_records
 
 
-def table_of(*records: RunRecord, metric: Metric | None = None) -> Table:
+def table_of(*records: RunRecord, metric: Metric | None = None, method: str = "oracle") -> Table:
     (board,) = gather(list(records), [], lambda d, p, m: None, {"toys": ALL}).boards
-    return with_both(tabulate(board, "oracle", metric), board)
+    return with_both(tabulate(board, method, metric), board)
 
 
 def test_each_cell_and_average_carries_the_other_number() -> None:
@@ -30,13 +30,20 @@ def test_each_cell_and_average_carries_the_other_number() -> None:
 
 
 def test_it_is_read_where_the_headline_chose() -> None:
-    """The checkpoint with the best balanced accuracy is not that with the best accuracy."""
-    scores = {0: {"depth/val": 0.5, "depth/test": 0.5}, 300: {"depth/val": 0.6, "depth/test": 0.6}}
-    record = make_record(("depth",), scores)
-    unlike = {s: Score(0.9, 0.61, 0.3) for s in ("depth/val", "depth/test")}
-    record = replace(record, checkpoints=(record.checkpoints[0], Checkpoint(300, unlike)))
-    (row,) = (r for r in table_of(record).rows if r.name == "erm")
+    """TM goes back to the first checkpoint, and so does the number beside it."""
+    early, late = (Score(a, b, 0.3) for a, b in ((0.9, 0.61), (0.4, 0.4)))
+    record = make_record(("depth",), {0: {"image/val": 0.8, "text/val": 0.8, "depth/test": 0.5}})
+    steps = [dict.fromkeys(record.checkpoints[0].scores, score) for score in (early, late)]
+    record = replace(record, checkpoints=(Checkpoint(0, steps[0]), Checkpoint(300, steps[1])))
+    (row,) = (r for r in table_of(record, method="tm").rows if r.name == "erm")
     assert (row.cells[0].mean, row.cells[0].also) == (0.61, 0.9)
+
+
+def test_a_baseline_is_read_where_it_ended() -> None:
+    scores = {0: {"depth/test": 0.3}, 9: {"depth/test": 0.6}}
+    linear = make_record(("depth",), scores, algorithm="linear", kind="baseline")
+    (row,) = (r for r in table_of(linear, *sweep_records("erm", 0.5)).rows if r.name == "linear")
+    assert [c.also for c in row.cells if c.mean is not None] == [0.6]
 
 
 def test_floors_by_their_own_formulas() -> None:

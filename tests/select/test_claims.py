@@ -99,7 +99,7 @@ def test_binding_is_not_generalization(gap: Value, verdict: str) -> None:
     zero: Value = lambda o: 0.7 if o.perceptor == "sharp" else 0.6  # noqa: E731
     found = told("binding-is-not-generalization", perceptor_gap(gap), perceptors=("blunt", "sharp"), zero_shot=zero)
     assert found.verdict == verdict
-    assert "zero-shot accuracy" in found.notes[0]
+    assert found.notes == ("Which one binds better is told by zero-shot accuracy.",)
 
 
 def test_which_binds_better_is_looked_at_in_every_cell() -> None:
@@ -109,6 +109,16 @@ def test_which_binds_better_is_looked_at_in_every_cell() -> None:
     found = told("binding-is-not-generalization", gap, perceptors=("blunt", "sharp"), zero_shot=zero)
     assert found.verdict == "cannot tell"
     assert found.comparisons[0].interval.mean == pytest.approx(0)
+
+
+def test_zero_shot_is_no_learner_of_a_binding_perceptor() -> None:
+    """With a single trial it stands where the learners stand."""
+    zero: Value = lambda o: 0.9 if o.perceptor == "sharp" else 0.1  # noqa: E731
+    every = numbers("weak", perceptor_gap(lambda o: 0.1), perceptors=("blunt", "sharp"), zero_shot=zero)
+    single = tuple(o for o in every if o.trial == 0)
+    by_name = {f.name: f for f in findings([Sample("standard", "weak", "accuracy", single)])}
+    found = by_name["binding-is-not-generalization"]
+    assert found.comparisons[0].interval.mean == pytest.approx(-0.1)
 
 
 def test_binding_cannot_be_told_from_one_perceptor_or_without_zero_shot() -> None:

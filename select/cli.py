@@ -25,6 +25,15 @@ Examples:
   mgx select --dataset homeobjects --report report.html
   mgx select --format markdown > tables.md
   mgx select --from domainbed sweeps/nyudv2
+  mgx select --compare published --dataset msrvtt
+  mgx select --compare protocol=standard,modalbed
+  mgx select --statistics --method tm --diagram ranks.svg
+  mgx select --claims published
+
+--compare, --statistics and --claims print their answers in place of the tables. --compare takes `published` (the
+paper's numbers; also without records), two values of protocol, perceptor, setting or steps (perceptor=A,B), or
+another home directory or pack of records, such as those of another commit. --statistics and --claims look at the
+records; followed by `published`, at the paper's numbers.
 """
 
 
@@ -52,6 +61,23 @@ Examples:
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
 )
+@click.option("--compare", metavar="published|FIELD=A,B|DIR", help="Two result sets side by side, with differences.")
+@click.option(
+    "--statistics",
+    is_flag=False,
+    flag_value="records",
+    metavar="[published]",
+    help="Algorithms in pairs and by rank, with intervals and tests.",
+)
+@click.option(
+    "--claims", is_flag=False, flag_value="records", metavar="[published]", help="Whether the paper's findings hold."
+)
+@click.option(
+    "--diagram",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --statistics: the critical-difference diagram, .svg or .pdf.",
+)
 @click.pass_obj
 def select(
     home: Home,
@@ -63,15 +89,29 @@ def select(
     source: tuple[str, Path] | None,
     as_json: bool,
     report: Path | None,
+    compare: str | None,
+    statistics: str | None,
+    claims: str | None,
+    diagram: Path | None,
 ) -> None:
     from mgx.select.criteria import find_methods
     from mgx.select.metrics import find_metric
     from mgx.select.overview import survey
-    from mgx.shared.errors import NotThere
+    from mgx.shared.errors import BadRequest, NotThere
 
     if report and not report.absolute().parent.is_dir():
         raise NotThere(f"no folder {report.parent} to write {report.name} into. Make it first, or name another.")
     methods = tuple(find_methods(method))
+    asked = (compare or "", statistics or "", claims or "", diagram)
+    if any(asked):
+        from mgx.select.asking import Question, ask, check_face, show
+
+        if report:
+            raise BadRequest("--report is a page of the tables: write it by a command of its own.")
+        check_face("json" if as_json else face)
+        question = Question(methods, dataset, perceptor, find_metric(metric) if metric else None, *asked, source)
+        show(ask(home, question, _tell), "json" if as_json else face)
+        return
     overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None, source)
     if report:
         # First, because whoever reads the tables may stop early (`mgx select ... | head`).

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgx.select.boards import Board, gather
+from mgx.select.both_metrics import with_both
 from mgx.select.coverage import Coverage, coverage
 from mgx.select.criteria import METHODS, Method
 from mgx.select.metrics import Metric
@@ -127,4 +128,4 @@ def _too_small(board: Board, method: Method) -> str:
 def _show(board: Board, methods: Sequence[str], metric: Metric | None, manifest: Manifest | None) -> Shown:
     leaks = [name for name, m in manifest.modalities.items() if m.label_leak] if manifest else []
     notes = manifest.notes if manifest else ()
-    return Shown(board, tuple(tabulate(board, m, metric, leaks) for m in methods), notes)
+    return Shown(board, tuple(with_both(tabulate(board, m, metric, leaks), board) for m in methods), notes)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
+from mgx.select.both_metrics import other_metric
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import TITLES
 from mgx.select.table import LEGEND, Cell, Mark, Row, Table
@@ -50,14 +51,20 @@ def has_gains(table: Table) -> bool:
     return any(r.gain is not None for r in table.rows)
 
 
+def also_named(table: Table) -> tuple[str, ...]:
+    """The head of the column with the average in another metric, if there is one."""
+    there = any(r.average.also is not None for r in table.rows)
+    return (TITLES[other_metric(table.metric)],) if there else ()
+
+
 def row_name(row: Row) -> str:
     """`Concat · MML`."""
     return f"{row.shown} · {row.family}" if row.family else row.shown
 
 
 def header(table: Table) -> Line:
-    """Column heads: the row's name, the modalities, the average, the gain over zero-shot."""
-    extra = (("Avg",) if table.average_named else ()) + (("gain",) if has_gains(table) else ())
+    """Column heads: the row's name, the modalities, the average, it in another metric, the gain over zero-shot."""
+    extra = (("Avg",) if table.average_named else ()) + also_named(table) + (("gain",) if has_gains(table) else ())
     return ("unseen", *(c.modality for c in table.columns), *extra)
 
 
@@ -66,6 +73,7 @@ def body(table: Table) -> Iterator[tuple[Row, Line]]:
     for row in table.rows:
         texts = [row_name(row), *(cell_text(c) for c in row.cells)]
         texts += [cell_text(row.average)] if table.average_named else []
+        texts += [number_text(Cell(row.average.also))] if also_named(table) else []
         texts += [gain_text(row.gain)] if has_gains(table) else []
         yield row, tuple(texts)
 

@@ -64,6 +64,7 @@ class Cell:
     marks: tuple[Mark, ...] = ()
     reason: str = ""
     picked: tuple[Picked, ...] = ()
+    also: float | None = None  # the same choices in another metric (`both_metrics`)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mgx.shared.cli import run as run_mgx
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split, Sweep, write_records, write_sweep
 
@@ -16,6 +17,7 @@ TITLES = {"erm": "ERM", "concat": "Concat", "zeroshot": "zero-shot", "probe": "i
 
 Scores = Mapping[int, Mapping[str, float]]  # step -> split -> accuracy
 Make = Callable[..., RunRecord]
+Mgx = Callable[..., tuple[int, str, str]]
 
 
 def a_score(value: float) -> Score:
@@ -120,3 +122,17 @@ def fill(home: Home, modalities: Sequence[str] = ALL) -> None:
     for name in ("zeroshot", "probe"):
         write_records(home, [r for r in baselines if r.run.algorithm == name])
     write_sweep(home, Sweep("mgx learn --algo erm", tuple(r.run for r in baselines)))
+
+
+@pytest.fixture
+def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mgx:
+    """Run `mgx select ...` in the test's home directory: (exit code, standard output, standard error)."""
+    for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS"):
+        monkeypatch.delenv(f"MGX_{room}", raising=False)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        code = run_mgx(["--home", str(home.root), "select", *args])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call

@@ -4,31 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
-from tests.select.conftest import ALL, fill, make_record, sweep_records
-
-Mgx = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mgx:
-    """Run `mgx select ...` in the test's home directory: (exit code, standard output, standard error)."""
-    for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS"):
-        monkeypatch.delenv(f"MGX_{room}", raising=False)
-
-    def call(*args: str) -> tuple[int, str, str]:
-        code = run(["--home", str(home.root), "select", *args])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
+from tests.select.conftest import ALL, Mgx, fill, make_record, sweep_records
 
 
 def test_all_three_tables_and_the_coverage(mgx: Mgx, full_home: Home) -> None:

@@ -10,7 +10,8 @@ from mgx.shared.home import Home
 if TYPE_CHECKING:
     from mgx.select.overview import Overview
 
-FORMATS = ("terminal", "markdown", "json")
+FORMATS = "table|markdown|csv|json|latex|html"
+ALIASES = {"terminal": "table"}
 SHOWN_LINES = 5  # of each kind of complaint; --json holds all of them
 
 HELP = """Choose models by TM, LOO or Oracle and print the tables.
@@ -35,9 +36,7 @@ Examples:
     metavar="accuracy|balanced|f1",
     help="What to choose by and to report.  [default: balanced; accuracy under the published protocol]",
 )
-@click.option(
-    "--format", "face", type=click.Choice(FORMATS), default="terminal", show_default=True, help="What to print."
-)
+@click.option("--format", "face", default="table", show_default=True, metavar=FORMATS, help="What to print.")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
@@ -53,13 +52,17 @@ def select(
     as_json: bool,
     report: Path | None,
 ) -> None:
+    import sys
+
     from mgx.select.criteria import find_methods
+    from mgx.select.faces import FACES
     from mgx.select.metrics import find_metric
     from mgx.select.overview import survey
     from mgx.shared.errors import NotThere
 
     if report and not report.absolute().parent.is_dir():
         raise NotThere(f"no folder {report.parent} to write {report.name} into. Make it first, or name another.")
+    write = FACES.get("json" if as_json else ALIASES.get(face, face))
     methods = tuple(find_methods(method))
     overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None)
     if report:
@@ -69,48 +72,8 @@ def select(
 
         write_report(report, home, overview)
         say(f"report: {report}")
-    _print(overview, "json" if as_json else face)
+    write(overview, sys.stdout)
     _tell(overview)
-
-
-def _print(overview: "Overview", face: str) -> None:
-    """The tables, on standard output."""
-    import sys
-
-    from mgx.select.render import print_notes, small_print, to_markdown, to_terminal
-
-    if face == "json":
-        click.echo(plain(overview))
-        return
-    for shown in overview.shown:
-        for table in shown.tables:
-            if face == "markdown":
-                click.echo(to_markdown(table))
-            else:
-                to_terminal(table, sys.stdout, with_notes=False)
-        if face != "markdown":
-            # What tables share is said once, below the last of them.
-            print_notes(small_print(shown.tables), sys.stdout)
-        if shown.notes:
-            print_notes([f"{shown.board.dataset}: {note}" for note in shown.notes], sys.stdout)
-
-
-def plain(overview: "Overview") -> str:
-    """All of it as JSON."""
-    import json
-    from dataclasses import asdict
-
-    from mgx.select.render import to_json
-
-    notes = {s.board.dataset: list(s.notes) for s in overview.shown}
-    body = {
-        "tables": [{**to_json(t), "dataset_notes": notes[t.dataset]} for s in overview.shown for t in s.tables],
-        "coverage": [{**asdict(c), "missing": c.missing} for c in overview.coverage],
-        "refused": overview.refused,
-        "left_out": overview.left_out,
-        "skipped": overview.skipped,
-    }
-    return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _tell(overview: "Overview") -> None:

@@ -23,7 +23,8 @@ there is shown; --dataset and --perceptor filter and repeat.
 Examples:
   mgx select --method loo
   mgx select --dataset homeobjects --report report.html
-  mgx select --format markdown > tables.md
+  mgx select --format latex > tables.tex
+  mgx select --method tm --figures figures
 """
 
 
@@ -41,6 +42,9 @@ Examples:
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
 )
+@click.option(
+    "--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also draw figures (SVG, PDF)."
+)
 @click.pass_obj
 def select(
     home: Home,
@@ -51,32 +55,62 @@ def select(
     face: str,
     as_json: bool,
     report: Path | None,
+    figures: Path | None,
 ) -> None:
     import sys
 
-    from mgx.select.criteria import find_methods
     from mgx.select.faces import FACES
+
+    write = FACES.get("json" if as_json else ALIASES.get(face, face))
+    for path in (report, figures):
+        need_folder(path)
+    overview = look(home, method, dataset, perceptor, metric)
+    # Files first, because whoever reads the tables may stop early (`mgx select ... | head`).
+    if report:
+        write_page(report, home, overview)
+    if figures:
+        _draw(figures, overview)
+    write(overview, sys.stdout)
+    tell(overview)
+
+
+def look(
+    home: Home, method: str, dataset: tuple[str, ...], perceptor: tuple[str, ...], metric: str | None
+) -> "Overview":
+    """What the options of this command and of `mgx report` ask for."""
+    from mgx.select.criteria import find_methods
     from mgx.select.metrics import find_metric
     from mgx.select.overview import survey
+
+    methods = tuple(find_methods(method))
+    return survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None)
+
+
+def need_folder(path: Path | None) -> None:
+    """Refuse at once, before any work, what could not be written in the end."""
     from mgx.shared.errors import NotThere
 
-    if report and not report.absolute().parent.is_dir():
-        raise NotThere(f"no folder {report.parent} to write {report.name} into. Make it first, or name another.")
-    write = FACES.get("json" if as_json else ALIASES.get(face, face))
-    methods = tuple(find_methods(method))
-    overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None)
-    if report:
-        # First, because whoever reads the tables may stop early (`mgx select ... | head`).
-        from mgx.select.report import write_report
-        from mgx.shared.progress import say
-
-        write_report(report, home, overview)
-        say(f"report: {report}")
-    write(overview, sys.stdout)
-    _tell(overview)
+    if path and not path.absolute().parent.is_dir():
+        raise NotThere(f"no folder {path.parent} to write {path.name} into. Make it first, or name another.")
 
 
-def _tell(overview: "Overview") -> None:
+def write_page(path: Path, home: Home, overview: "Overview", figures: bool = True) -> None:
+    """The report, and where it is."""
+    from mgx.select.report import write_report
+    from mgx.shared.progress import say
+
+    write_report(path, home, overview, figures=figures)
+    say(f"report: {path}")
+
+
+def _draw(folder: Path, overview: "Overview") -> None:
+    from mgx.select.figures import write_figures
+    from mgx.shared.progress import say
+
+    say(f"figures: {write_figures(folder, overview)} in {folder}, as SVG and PDF")
+
+
+def tell(overview: "Overview") -> None:
     """Coverage, and what was not used, on standard error."""
     from mgx.shared.progress import say
 

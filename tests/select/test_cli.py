@@ -161,6 +161,7 @@ def test_a_report_into_no_folder_is_refused_at_once(mgx: Mgx, full_home: Home, t
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.slow
 def test_the_report_is_there_even_if_nobody_reads_the_tables(full_home: Home, tmp_path: Path) -> None:
     """`mgx select --report FILE | head`, with a reader that is gone before the first line."""
     reader, writer = os.pipe()

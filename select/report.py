@@ -104,11 +104,10 @@ def _board(
 
     board, tables = shown.board, shown.tables
     place = f"{board.dataset} · {board.perceptor}"
+    steps = f"{board.steps:,} steps" if board.steps else "no learner"
     return {
         "id": name,
-        "title": " · ".join(
-            (place, board.setting, board.protocol, f"{board.steps:,} steps" if board.steps else "no learner")
-        ),
+        "title": " · ".join((place, board.setting, board.protocol, steps, "+".join(board.modalities))),
         "board": board,
         "data_notes": shown.notes,
         "tables": [table_face(t, name) for t in tables],

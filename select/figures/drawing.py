@@ -19,6 +19,7 @@ MARKERS = "osD^vP*X"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (8, 3)))
 INK = "#010203"  # stands for the page's text colour while matplotlib draws
 WIDTH = 7.0  # inches: the text of a two-column page
+LETTER = 0.065  # inches: a letter of a legend
 FAMILY = {"MML": (PALETTE[1], "////"), "DG": (PALETTE[0], ""), "": (PALETTE[3], "xx")}
 # What a learner is read against; more lines than these would hide the data.
 LINES = {
@@ -115,18 +116,19 @@ def _element(svg: str, title: str) -> str:
     prefix = "f" + sha256(element.encode()).hexdigest()[:8]
     element = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", element)
     element = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", element)
-    # Without a size of its own it takes the width of the page.
+    # Without a size of its own it takes the width of the page, up to that at which letters are as large as the text.
+    inches = float(re.search(r' width="([\d.]+)pt"', element)[1]) / 72  # type: ignore[index]
     element = re.sub(r' (?:width|height)="[^"]*"', "", element, count=2)
-    label = f'<svg role="img" aria-label="{escape(title)}"'
+    label = f'<svg role="img" aria-label="{escape(title)}" style="max-width: {8.5 * inches:.1f}rem"'
     return element.replace("<svg", label, 1).replace(INK, "currentColor").strip()
 
 
 def below(figure: Any, handles: list[Any], labels: list[str], columns: int = 6) -> None:
-    """One legend for all panels, below them."""
+    """One legend for all panels, below them, in as many columns as fit."""
     if handles:
-        literal(
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), fontsize=7.5)
-        )
+        fitting = int(figure.get_figwidth() / (0.55 + LETTER * max(map(len, labels))))
+        columns = max(1, min(columns, len(labels), fitting))
+        literal(figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7.5))
 
 
 def literal(legend: Any) -> None:

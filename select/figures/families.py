@@ -11,7 +11,7 @@ from mgx.select.table import Table
 
 def families(scope: Scope) -> Iterator[Figure]:
     """One figure: rows are methods, columns data sets; none for a single algorithm."""
-    if len({r.name for t in scope.tables for r in learners(t)}) < 2:
+    if len({r.name for t in scope.tables for r in learners(t)}) < 2 or not scope.methods:
         return
     yield Figure(
         f"families-{scope.name}",

@@ -52,7 +52,9 @@ class Scope:
 
     @property
     def methods(self) -> list[str]:
-        return [m for m in METHODS if any(t.method == m for t in self.tables)]
+        """The methods that any number was chosen by."""
+        found = {t.method for t in self.tables for r in learners(t) for c in r.cells if c.mean is not None}
+        return [m for m in METHODS if m in found]
 
     def at(self, dataset: str, method: str) -> list[Table]:
         """The tables of one data set and method: one for each perceptor."""

@@ -1,7 +1,9 @@
 """The page: self-contained, complete, and safe against names that are code."""
 
 import re
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from mgx.select.figures import embeddings, unseen
 from mgx.select.overview import Overview, survey
 from mgx.select.projection import MOST_POINTS, principal, project
-from mgx.select.report import readings, render_report
+from mgx.select.report import Section, readings, render_report
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
 from mgx.shared.store import Plan, Rows, plan_store, rows_digest
@@ -46,6 +48,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> str:
     return page(home, figures=True)
 
 
+@pytest.mark.slow
 def test_the_page_refers_to_nothing_outside(drawn: str) -> None:
     text = drawn
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
@@ -56,6 +59,7 @@ def test_the_page_refers_to_nothing_outside(drawn: str) -> None:
     assert set(re.findall(r'(?:src|href)="(.)', text)) <= {"#", "d"}  # inside the page, or data:
 
 
+@pytest.mark.slow
 def test_the_page_holds_tables_figures_coverage_and_settings(drawn: str) -> None:
     text = drawn
     for heading in ("TM, balanced accuracy in %", "LOO, balanced accuracy in %", "Oracle, balanced accuracy in %"):
@@ -87,6 +91,7 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed(drawn: str) -> None:
     parser = Balanced()
     parser.feed(drawn)
@@ -182,6 +187,7 @@ def test_coverage_of_two_budgets_has_two_lines(home: Home) -> None:
     assert "toys/tiny erm (301 steps)" in text
 
 
+@pytest.mark.slow
 def test_figures_are_functions_of_the_data(full_home: Home) -> None:
     store_vectors(full_home, "image", 40)
     projection = project(full_home, "toys", "tiny", ALL)
@@ -191,6 +197,7 @@ def test_figures_are_functions_of_the_data(full_home: Home) -> None:
     assert "currentColor" in picture.inline()
 
 
+@pytest.mark.slow
 def test_no_two_figures_share_an_id(drawn: str) -> None:
     ids = re.findall(r' id="([^"]+)"', drawn)
     definitions = [i for i in ids if ids.count(i) > 1]
@@ -227,3 +234,37 @@ def test_a_page_without_a_learner(home: Home) -> None:
     text = page(home)
     assert "no learner yet" in text
     assert "<svg" not in text
+
+
+def test_a_further_section_is_prose_and_a_table(full_home: Home) -> None:
+    section = Section("Statistics", ["One <b>.", "Two."], ["pair", "p"], [["ERM - Concat", "0.03"]])
+    text = render_report(full_home, survey(full_home), [section], figures=False)
+    assert '<a href="#section-1">Statistics</a>' in text and '<h2 id="section-1">Statistics</h2>' in text
+    assert "<p>One &lt;b&gt;.</p>" in text
+    assert "<tr><td>ERM - Concat</td><td>0.03</td></tr>" in text
+
+
+def test_a_number_links_to_its_runs_with_their_hyperparameters(full_home: Home) -> None:
+    text = page(full_home)
+    links = re.findall(r'<a href="#(board-[^"]+)">', text)
+    ids = re.findall(r'<tbody id="([^"]+)">', text)
+    # Two algorithms, three modalities; each is linked from the tables of three methods.
+    assert len(set(ids)) == len(ids) == 6
+    assert sorted(links) == sorted(["board-1", *ids * 3])
+    records = overview(full_home).shown[0].board.algorithms["erm"]
+    key = next(r.run.key for r in records if r.run.test == ("depth",))
+    assert f"<code>{key}</code>" in text
+
+
+def test_the_policy_names_the_script_and_the_style_by_their_hashes(full_home: Home) -> None:
+    text = page(full_home)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    for tag, rule in (("script", "script-src"), ("style", "style-src-elem")):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
+        own = b64encode(sha256(content.encode()).digest()).decode()
+        assert f"{rule} &#39;sha256-{own}&#39;" in policy
+    assert policy.startswith("default-src &#39;none&#39;")
+
+
+def test_the_environment_is_counted(full_home: Home) -> None:
+    assert "<tr><td>84</td><td>device cpu, mgx 0.1.0, torch 2.11.0</td></tr>" in page(full_home)

@@ -53,7 +53,7 @@ def _draw(pyplot: Any, table: Table, drawn: Mapping[str, Mapping[str, Sequence[C
     across = min(5, len(rows))
     down = -(-len(rows) // across)
     width = WIDTH if across > 2 else WIDTH * (0.3 + 0.2 * across)
-    size = (width, 0.5 + 1.35 * down)
+    size = (width, 0.7 + 1.35 * down)
     figure, grid = pyplot.subplots(down, across, figsize=size, squeeze=False, sharex=True, sharey=True)
     zero = next((r.cells for r in table.rows if r.name == ZERO_SHOT and r.kind == "baseline"), ())
     for place, panel in enumerate(grid.flat):

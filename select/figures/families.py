@@ -26,7 +26,7 @@ def families(scope: Scope) -> Iterator[Figure]:
 def _draw(pyplot: Any, scope: Scope) -> Any:
     datasets, methods = scope.datasets, scope.methods
     names = {r.name: r for t in scope.tables for r in learners(t)}
-    high = 0.5 + len(methods) * (0.35 + 0.135 * len(names))
+    high = 1.1 + len(methods) * (0.35 + 0.135 * len(names))
     width = WIDTH if len(datasets) > 1 else 0.62 * WIDTH
     figure, grid = pyplot.subplots(
         len(methods), len(datasets), figsize=(width, high), squeeze=False, sharex="col", sharey=True

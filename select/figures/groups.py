@@ -44,7 +44,7 @@ def _draw(
 ) -> Any:
     rows = list(dict.fromkeys(method for method, _ in panels))
     across = len(scope.datasets)
-    size = (WIDTH if across > 1 else 0.55 * WIDTH, 0.6 + 1.55 * len(rows))
+    size = (WIDTH if across > 1 else 0.55 * WIDTH, 0.7 + 1.55 * len(rows))
     figure, grid = pyplot.subplots(len(rows), across, figsize=size, squeeze=False, sharey=True)
     legend: dict[str, Any] = {}
     for (method, dataset), scores in panels.items():

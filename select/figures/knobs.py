@@ -58,7 +58,7 @@ def _draw(pyplot: Any, table: Table, panels: Sequence[Panel]) -> Any:
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
     width = WIDTH if across > 2 else WIDTH * (0.3 + 0.2 * across)
-    figure, grid = pyplot.subplots(down, across, figsize=(width, 0.5 + 1.2 * down), squeeze=False, sharey=True)
+    figure, grid = pyplot.subplots(down, across, figsize=(width, 0.7 + 1.2 * down), squeeze=False, sharey=True)
     modalities = [c.modality for c in table.columns]
     for place, panel in enumerate(grid.flat):
         if place >= len(panels):

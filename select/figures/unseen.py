@@ -34,7 +34,7 @@ def _draw(pyplot: Any, tables: Sequence[Table]) -> Any:
     columns, names = tables[0].columns, [r.name for r in learners(tables[0])]
     across = len(columns) if len(columns) <= 3 else 2
     down = -(-len(columns) // across)
-    high = 0.55 + 0.13 * max(2, len(names) * len(tables))
+    high = 0.9 + 0.13 * max(2, len(names) * len(tables))
     size = (WIDTH if across > 1 else 0.6 * WIDTH, high * down + 0.5)
     figure, grid = pyplot.subplots(down, across, figsize=size, squeeze=False, sharey=True, sharex=True)
     for number, panel in enumerate(grid.flat):

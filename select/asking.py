@@ -15,6 +15,7 @@ from mgx.select.metrics import Metric
 from mgx.select.observed import Sample, published_samples, samples
 from mgx.select.overview import Overview, survey
 from mgx.select.published import published_results
+from mgx.select.report import Section
 from mgx.select.sheet import to_markdown, to_terminal
 from mgx.select.statistics import Statistics, statistics
 from mgx.shared.errors import BadRequest, NotThere
@@ -59,6 +60,22 @@ def ask(home: Home, question: Question, tell: Callable[[Overview], None]) -> lis
     if question.claims:
         answers.append(of_claims(findings(found[question.claims])))
     return answers
+
+
+def sections_of(home: Home, overview: Overview) -> list[Section]:
+    """Statistics and claims on these records for the report; beside the paper those tables that count as it does."""
+    found = samples(overview)
+    answers = [of_statistics([s for sample in found for s in statistics(sample, home)]), of_claims(findings(found))]
+    alike = [replace(s, tables=tuple(t for t in s.tables if t.metric == "accuracy")) for s in overview.shown]
+    beside = compare_published(replace(overview, shown=tuple(alike)))
+    if ours := tuple(b for b in beside.blocks if any(c.first for line in b.lines for c in line.cells)):
+        answers.append(of_comparison(replace(beside, blocks=ours)))
+    return [
+        Section(": ".join(filter(None, (answer.name.capitalize(), s.title))), s.notes, s.header, s.rows)
+        for answer in answers
+        for s in answer.sheets
+        if s.rows or s.notes
+    ]
 
 
 def show(answers: Sequence[Answer], face: str) -> None:

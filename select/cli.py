@@ -10,8 +10,10 @@ from mgx.shared.home import Home
 
 if TYPE_CHECKING:
     from mgx.select.overview import Overview
+    from mgx.select.report import Section
 
-FORMATS = ("terminal", "markdown", "json")
+FORMATS = "table|markdown|csv|json|latex|html"
+ALIASES = {"terminal": "table"}
 SHOWN_LINES = 5  # of each kind of complaint; --json holds all of them
 
 HELP = """Choose models by TM, LOO or Oracle and print the tables.
@@ -22,8 +24,8 @@ there is shown; --dataset and --perceptor filter and repeat.
 \b
 Examples:
   mgx select --method loo
-  mgx select --dataset homeobjects --report report.html
-  mgx select --format markdown > tables.md
+  mgx select --format latex > tables.tex
+  mgx select --method tm --figures figures
   mgx select --from domainbed sweeps/nyudv2
   mgx select --compare published --dataset msrvtt
   mgx select --compare protocol=standard,modalbed
@@ -46,9 +48,7 @@ records; followed by `published`, at the paper's numbers.
     metavar="accuracy|balanced|f1",
     help="What to choose by and to report.  [default: balanced; accuracy under the published protocol]",
 )
-@click.option(
-    "--format", "face", type=click.Choice(FORMATS), default="terminal", show_default=True, help="What to print."
-)
+@click.option("--format", "face", default="table", show_default=True, metavar=FORMATS, help="What to print.")
 @click.option(
     "--from",
     "source",
@@ -60,6 +60,9 @@ records; followed by `published`, at the paper's numbers.
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
+)
+@click.option(
+    "--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also draw figures (SVG, PDF)."
 )
 @click.option("--compare", metavar="published|FIELD=A,B|DIR", help="Two result sets side by side, with differences.")
 @click.option(
@@ -89,82 +92,87 @@ def select(
     source: tuple[str, Path] | None,
     as_json: bool,
     report: Path | None,
+    figures: Path | None,
     compare: str | None,
     statistics: str | None,
     claims: str | None,
     diagram: Path | None,
 ) -> None:
-    from mgx.select.criteria import find_methods
-    from mgx.select.metrics import find_metric
-    from mgx.select.overview import survey
-    from mgx.shared.errors import BadRequest, NotThere
+    import sys
 
-    if report and not report.absolute().parent.is_dir():
-        raise NotThere(f"no folder {report.parent} to write {report.name} into. Make it first, or name another.")
-    methods = tuple(find_methods(method))
+    from mgx.select.faces import FACES
+
+    face = "json" if as_json else ALIASES.get(face, face)
+    write = FACES.get(face)
+    for path in (report, figures):
+        need_folder(path)
     asked = (compare or "", statistics or "", claims or "", diagram)
     if any(asked):
         from mgx.select.asking import Question, ask, check_face, show
+        from mgx.select.criteria import find_methods
+        from mgx.select.metrics import find_metric
+        from mgx.shared.errors import BadRequest
 
-        if report:
-            raise BadRequest("--report is a page of the tables: write it by a command of its own.")
-        check_face("json" if as_json else face)
-        question = Question(methods, dataset, perceptor, find_metric(metric) if metric else None, *asked, source)
-        show(ask(home, question, _tell), "json" if as_json else face)
+        if report or figures:
+            raise BadRequest("--report and --figures are of the tables: write them by a command of their own.")
+        check_face(face)
+        methods, chosen_by = tuple(find_methods(method)), find_metric(metric) if metric else None
+        show(ask(home, Question(methods, dataset, perceptor, chosen_by, *asked, source), tell), face)
         return
-    overview = survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None, source)
+    overview = look(home, method, dataset, perceptor, metric, source)
+    # Files first, because whoever reads the tables may stop early (`mgx select ... | head`).
     if report:
-        # First, because whoever reads the tables may stop early (`mgx select ... | head`).
-        from mgx.select.report import write_report
-        from mgx.shared.progress import say
-
-        write_report(report, home, overview)
-        say(f"report: {report}")
-    _print(overview, "json" if as_json else face)
-    _tell(overview)
+        write_page(report, home, overview)
+    if figures:
+        _draw(figures, overview)
+    write(overview, sys.stdout)
+    tell(overview)
 
 
-def _print(overview: "Overview", face: str) -> None:
-    """The tables, on standard output."""
-    import sys
+def look(
+    home: Home,
+    method: str,
+    dataset: tuple[str, ...],
+    perceptor: tuple[str, ...],
+    metric: str | None,
+    source: tuple[str, Path] | None,
+) -> "Overview":
+    """What the options of this command and of `mgx report` ask for."""
+    from mgx.select.criteria import find_methods
+    from mgx.select.metrics import find_metric
+    from mgx.select.overview import survey
 
-    from mgx.select.render import print_notes, small_print, to_markdown, to_terminal
-
-    if face == "json":
-        click.echo(plain(overview))
-        return
-    for shown in overview.shown:
-        for table in shown.tables:
-            if face == "markdown":
-                click.echo(to_markdown(table))
-            else:
-                to_terminal(table, sys.stdout, with_notes=False)
-        if face != "markdown":
-            # What tables share is said once, below the last of them.
-            print_notes(small_print(shown.tables), sys.stdout)
-        if shown.notes:
-            print_notes([f"{shown.board.dataset}: {note}" for note in shown.notes], sys.stdout)
+    methods = tuple(find_methods(method))
+    return survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None, source)
 
 
-def plain(overview: "Overview") -> str:
-    """All of it as JSON."""
-    import json
-    from dataclasses import asdict
+def need_folder(path: Path | None) -> None:
+    """Refuse at once, before any work, what could not be written in the end."""
+    from mgx.shared.errors import NotThere
 
-    from mgx.select.render import to_json
-
-    notes = {s.board.dataset: list(s.notes) for s in overview.shown}
-    body = {
-        "tables": [{**to_json(t), "dataset_notes": notes[t.dataset]} for s in overview.shown for t in s.tables],
-        "coverage": [{**asdict(c), "missing": c.missing} for c in overview.coverage],
-        "refused": overview.refused,
-        "left_out": overview.left_out,
-        "skipped": overview.skipped,
-    }
-    return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False)
+    if path and not path.absolute().parent.is_dir():
+        raise NotThere(f"no folder {path.parent} to write {path.name} into. Make it first, or name another.")
 
 
-def _tell(overview: "Overview") -> None:
+def write_page(
+    path: Path, home: Home, overview: "Overview", sections: "Sequence[Section]" = (), figures: bool = True
+) -> None:
+    """The report, and where it is."""
+    from mgx.select.report import write_report
+    from mgx.shared.progress import say
+
+    write_report(path, home, overview, sections, figures)
+    say(f"report: {path}")
+
+
+def _draw(folder: Path, overview: "Overview") -> None:
+    from mgx.select.figures import write_figures
+    from mgx.shared.progress import say
+
+    say(f"figures: {write_figures(folder, overview)} in {folder}, as SVG and PDF")
+
+
+def tell(overview: "Overview") -> None:
     """Coverage, and what was not used, on standard error."""
     from mgx.shared.progress import say
 

@@ -1,78 +1,159 @@
-"""The report: one page of HTML that holds everything, opens offline and runs no script."""
+"""The report: one page of HTML that holds everything, opens offline, and is whole without its script.
 
-from collections.abc import Sequence
+The script only sorts and filters rows. The page's policy admits that script and that style by their hashes and
+nothing else, so that no name from a file could run, even if it were not escaped.
+"""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mgx.select.boards import Board
 from mgx.select.criteria import METHODS
+from mgx.select.metrics import number
 from mgx.select.overview import Overview, Shown
-from mgx.select.render import WEAK, body, footer, gain_text, header, heading, small_print
-from mgx.select.table import ZERO_SHOT, Row, Table, title_of
+from mgx.select.page import environment, runs_address, table_face
+from mgx.select.render import small_print
+from mgx.select.table import ZERO_SHOT, Table, title_of
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
+from mgx.shared.records import RunRecord
+
+if TYPE_CHECKING:
+    from mgx.select.figures import Figure
 
 TEMPLATE = "report.html.jinja"
+MOST_RUNS = 4000  # that a page lists; where there are more, those that were chosen
 
 
-def write_report(path: Path, home: Home, overview: Overview) -> None:
+@dataclass(frozen=True)
+class Section:
+    """A further section of the page: a title, paragraphs, and a table (without rows: none)."""
+
+    title: str
+    text: Sequence[str] = ()
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+def write_report(
+    path: Path, home: Home, overview: Overview, sections: Sequence[Section] = (), figures: bool = True
+) -> None:
     """Write the page as a whole file."""
-    write_whole(path, render_report(home, overview))
+    write_whole(path, render_report(home, overview, sections, figures))
 
 
-def render_report(home: Home, overview: Overview) -> str:
-    """The page's text. Every name in it comes from files that anyone may have written, hence autoescape."""
-    from jinja2 import Environment, StrictUndefined
+def render_report(home: Home, overview: Overview, sections: Sequence[Section] = (), figures: bool = True) -> str:
+    """The page's text; without figures it takes a moment, with them some seconds for each board."""
+    from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["gain"] = gain_text
-    template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text())
-    methods = dict.fromkeys(t.method for s in overview.shown for t in s.tables)
-    return template.render(
-        sections=[_section(home, shown) for shown in overview.shown],
-        methods=[METHODS[m] for m in methods],
-        coverage=overview.coverage,
-        commands=list(dict.fromkeys(c for line in overview.coverage for c in line.commands)),
-        refused=overview.refused,
-        left_out=overview.left_out,
-        skipped=overview.skipped,
+    from mgx.select.figures import across
+
+    style, script = (Path(__file__).with_name(name).read_text() for name in ("report.css", "report.js"))
+    reported = sum(len(r.run.test) == 1 for s in overview.shown for r in s.board.records)
+    pictured: set[tuple[str, str]] = set()
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            policy=_policy(style, script),
+            # Markup: these two are ours.
+            style=Markup(style),
+            script=Markup(script),
+            across=[_drawn(f) for f in across(overview)] if figures else [],
+            boards=[
+                _board(home, shown, f"board-{n}", reported <= MOST_RUNS, pictured if figures else None)
+                for n, shown in enumerate(overview.shown, 1)
+            ],
+            all_runs=reported <= MOST_RUNS,
+            sections=sections,
+            methods=[METHODS[m] for m in dict.fromkeys(t.method for s in overview.shown for t in s.tables)],
+            coverage=overview.coverage,
+            commands=list(dict.fromkeys(c for line in overview.coverage for c in line.commands)),
+            environments=_environments(overview),
+            refused=overview.refused,
+            left_out=overview.left_out,
+            skipped=overview.skipped,
+        )
+        .strip()
+        + "\n"
     )
 
 
-def _section(home: Home, shown: Shown) -> dict[str, Any]:
-    """What the template says of one board."""
-    from markupsafe import Markup
+def _policy(style: str, script: str) -> str:
+    """Nothing from outside; the one script and the one style; the style attributes and pixels of figures."""
+    hashed = {name: b64encode(sha256(text.encode()).digest()).decode() for name, text in (("s", script), ("c", style))}
+    return (
+        f"default-src 'none'; script-src 'sha256-{hashed['s']}'; style-src-elem 'sha256-{hashed['c']}'; "
+        "style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
 
-    from mgx.select.figures import bars, scatter
-    from mgx.select.projection import project
+
+def _board(
+    home: Home, shown: Shown, name: str, all_runs: bool, pictured: set[tuple[str, str]] | None
+) -> dict[str, Any]:
+    """What the template says of one board; `name` is its id.
+
+    `pictured`: whose embeddings the page shows by now; None for a page without figures.
+    """
+    from mgx.select.figures import curves, knobs, unseen
 
     board, tables = shown.board, shown.tables
-    drawable = bool(tables) and bool(board.algorithms) and bool(tables[0].columns)
-    projection = project(home, board.dataset, board.perceptor, board.modalities)
+    place = f"{board.dataset} · {board.perceptor}"
+    steps = f"{board.steps:,} steps" if board.steps else "no learner"
     return {
+        "id": name,
+        "title": " · ".join((place, board.setting, board.protocol, steps, "+".join(board.modalities))),
         "board": board,
         "data_notes": shown.notes,
-        "tables": [_face(t) for t in tables],
+        "tables": [table_face(t, name) for t in tables],
         "notes": small_print(tables, "see Settings"),
         "readings": readings(tables),
-        # Markup: this SVG is our own, its texts were escaped by matplotlib.
-        "bars": Markup(bars(tables)) if drawable else None,
-        "scatter": Markup(scatter(projection)) if projection else None,
-        "projection": projection,
+        "figures": [_drawn(f) for f in unseen(shown)] if pictured is not None else [],
+        "details": [_drawn(f) for f in (*list(curves(shown))[:1], *knobs(shown))] if pictured is not None else [],
+        "drawn": pictured is not None,
+        "pictured": (board.dataset, board.perceptor) in (pictured or ()),
+        "embeddings": _embeddings(home, board, pictured) if pictured is not None else None,
         "settings": [_settings(board, name) for name in (*board.algorithms, *board.baselines)],
-        "chosen": _chosen(tables),
+        "runs": list(_runs(shown, name, all_runs)),
+        "folder": home.runs / board.dataset / board.perceptor,
     }
 
 
-def _face(table: Table) -> dict[str, Any]:
-    """Texts of a table, and for each row and cell the name of its style."""
-    rows = [(row, _styles(row), texts) for row, texts in body(table)]
-    return {"table": table, "heading": heading(table), "header": header(table), "rows": rows, "footer": footer(table)}
+def _embeddings(home: Home, board: Board, pictured: set[tuple[str, str]]) -> dict[str, Any] | None:
+    """The picture of a perceptor's embeddings, once a page."""
+    from mgx.select.figures import embeddings
+    from mgx.select.projection import project
+
+    place = (board.dataset, board.perceptor)
+    if place in pictured:
+        return None
+    found = project(home, *place, board.modalities)
+    if not found:
+        return None
+    pictured.add(place)
+    return _drawn(embeddings(found, " · ".join(place)))
 
 
-def _styles(row: Row) -> list[str]:
-    return ["weak" if WEAK & set(c.marks) else "" for c in row.cells]
+def _drawn(figure: "Figure") -> dict[str, Any]:
+    from markupsafe import Markup
+
+    # Markup: this SVG is our own, its texts were escaped by matplotlib.
+    return {"svg": Markup(figure.inline()), "caption": figure.caption}
+
+
+def _environments(overview: Overview) -> list[tuple[int, str]]:
+    """(number of records, what they were made with), the most records first."""
+    found = Counter(_made_with(r) for s in overview.shown for r in s.board.records)
+    return [(count, words) for words, count in sorted(found.items(), key=lambda f: (-f[1], f[0]))]
+
+
+def _made_with(record: RunRecord) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(record.made_with.items()))
 
 
 @dataclass(frozen=True)
@@ -100,22 +181,22 @@ class Reading:
 def readings(tables: Sequence[Table]) -> list[Reading]:
     """A reading for each column that has both numbers."""
     found = []
-    for number, column in enumerate(tables[0].columns if tables else ()):
-        best = _best(tables, number)
-        base = next((r.cells[number].mean for r in tables[0].rows if r.name == ZERO_SHOT), None)
+    for place, column in enumerate(tables[0].columns if tables else ()):
+        best = _best(tables, place)
+        base = next((r.cells[place].mean for r in tables[0].rows if r.name == ZERO_SHOT), None)
         if best is not None and base is not None and column.smallest is not None:
             found.append(Reading(column.modality, base, best[0], f"{best[1]}, {best[2]}", column.smallest))
     return found
 
 
-def _best(tables: Sequence[Table], number: int) -> tuple[float, str, str] | None:
+def _best(tables: Sequence[Table], place: int) -> tuple[float, str, str] | None:
     """(mean, algorithm, method) of the largest number in a column, methods that look at the test modality aside."""
     honest = [t for t in tables if t.method != "oracle"]
     found = [
         (mean, row.shown, METHODS[table.method].title)
         for table in honest
         for row in table.rows
-        if row.kind == "algorithm" and (mean := row.cells[number].mean) is not None
+        if row.kind == "algorithm" and (mean := row.cells[place].mean) is not None
     ]
     return max(found, key=lambda f: f[0], default=None)
 
@@ -126,7 +207,6 @@ def _settings(board: Board, name: str) -> dict[str, Any]:
     runs = [r.run for r in records]
     first = min(runs, key=lambda r: (r.hparams_seed, r.trial_seed, r.test))
     title = title_of(board, name)
-    made = {tuple(sorted(r.made_with.items())) for r in records}
     return {
         "name": f"{title} ({name})" if title and title != name else name,
         "runs": len(runs),
@@ -134,21 +214,70 @@ def _settings(board: Board, name: str) -> dict[str, Any]:
         "hparams_seeds": sorted({r.hparams_seed for r in runs}),
         "trial_seeds": sorted({r.trial_seed for r in runs}),
         "hyper": dict(sorted(first.hyper.items())),
-        "made_with": [", ".join(f"{k} {v}" for k, v in items) for items in sorted(made)],
+        "made_with": sorted({_made_with(r) for r in records}),
         "notes": sorted({n for r in records for n in r.notes}),
     }
 
 
-def _chosen(tables: Sequence[Table]) -> list[tuple[str, str, str, str]]:
-    """(method, algorithm, modality, choices) for every cell with a choice: seeds and steps of each trial."""
-    return [
-        (METHODS[table.method].title, row.shown, column.modality, "; ".join(_pick(p) for p in cell.picked))
-        for table in tables
-        for row in table.rows
-        for cell, column in zip(row.cells, table.columns, strict=True)
-        if cell.picked
-    ]
+@dataclass(frozen=True)
+class Runs:
+    """The runs behind one cell. `address`: where the cell's link leads."""
+
+    address: str
+    name: str
+    unseen: str
+    runs: tuple[dict[str, Any], ...]
 
 
-def _pick(picked: Any) -> str:
-    return f"trial {picked.trial_seed}: seed {picked.hparams_seed}, step {picked.step:,}"
+def _runs(shown: Shown, prefix: str, all_runs: bool) -> Iterator[Runs]:
+    """For each algorithm and unseen modality its reported runs, or those that any method chose."""
+    for row in shown.tables[0].rows if shown.tables else ():
+        if row.kind != "algorithm":
+            continue
+        records = shown.board.algorithms.get(row.name, ())
+        for place, column in enumerate(shown.tables[0].columns):
+            chosen = _chosen(shown.tables, row.name, place)
+            own = [r for r in records if r.run.test == (column.modality,)]
+            kept = [r for r in own if all_runs or _seeds(r) in chosen]
+            if kept:
+                runs = tuple(
+                    _run(r, column.modality, shown.tables[0], chosen.get(_seeds(r), []))
+                    for r in sorted(kept, key=_seeds)
+                )
+                yield Runs(runs_address(prefix, row, place), row.shown, column.modality, runs)
+
+
+def _seeds(record: RunRecord) -> tuple[int, int]:
+    return record.run.trial_seed, record.run.hparams_seed
+
+
+def _chosen(tables: Sequence[Table], name: str, place: int) -> dict[tuple[int, int], list[str]]:
+    """(trial seed, hyperparameter seed) -> the methods that chose the run, with step and number."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for table in tables:
+        cell = next(r.cells[place] for r in table.rows if r.name == name and r.kind == "algorithm")
+        for p in cell.picked:
+            words = f"{METHODS[table.method].title} at step {p.step:,}: {100 * p.value:.1f}"
+            found.setdefault((p.trial_seed, p.hparams_seed), []).append(words)
+    return found
+
+
+def _run(record: RunRecord, modality: str, table: Table, chosen: list[str]) -> dict[str, Any]:
+    scored = [c for c in record.checkpoints if f"{modality}/test" in c.scores]
+    last = max(scored, key=lambda c: c.step).scores[f"{modality}/test"] if scored else None
+    broken = record.status == "diverged"
+    return {
+        "trial_seed": record.run.trial_seed,
+        "hparams_seed": record.run.hparams_seed,
+        "last": "diverged" if broken else f"{100 * number(last, table.metric):.1f}" if last else "",
+        "chosen": chosen,
+        "hyper": _hyper(record),
+        "key": record.run.key,
+    }
+
+
+def _hyper(record: RunRecord) -> str:
+    """`batch_size 32, lr 0.001`."""
+    return ", ".join(
+        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in sorted(record.run.hyper.items())
+    )

@@ -21,6 +21,7 @@ COMMANDS = {
     "learn": ("mgx.learn.cli:learn", "Train learners on the embeddings (often)."),
     "select": ("mgx.select.cli:select", "Choose models by TM, LOO or Oracle and print the tables."),
     "replay": ("mgx.shared.replay:replay", "Repeat a selected run; keep its model and predictions."),
+    "report": ("mgx.select.report_cli:report", "Write one page of HTML: tables, figures, coverage, settings."),
     "demo": ("mgx.shared.demo:demo", "Run the whole pipeline on the built-in data set."),
     "data": ("mgx.extract.data:data", "List, explain, fetch and check data sets; start one of your own."),
     "checkpoint": ("mgx.extract.checkpoint:checkpoint", "List and fetch the weights of perceptors."),

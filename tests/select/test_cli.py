@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
 from tests.select.conftest import ALL, Mgx, fill, make_record, sweep_records
@@ -127,6 +128,7 @@ def test_many_complaints_are_summed_up(mgx: Mgx, full_home: Home) -> None:
     assert len(json.loads(mgx("--json")[1])["refused"]) == 40
 
 
+@pytest.mark.slow
 def test_the_report_is_written_whole(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     code, _, err = mgx("--report", str(tmp_path / "out" / "report.html"))
@@ -143,6 +145,7 @@ def test_a_report_into_no_folder_is_refused_at_once(mgx: Mgx, full_home: Home, t
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.slow
 def test_the_report_is_there_even_if_nobody_reads_the_tables(full_home: Home, tmp_path: Path) -> None:
     """`mgx select --report FILE | head`, with a reader that is gone before the first line."""
     reader, writer = os.pipe()
@@ -186,3 +189,44 @@ def test_help_has_an_example(mgx: Mgx) -> None:
 def test_modalities_come_in_the_order_of_the_sweep(mgx: Mgx, full_home: Home) -> None:
     table = json.loads(mgx("--json")[1])["tables"][0]
     assert [c["modality"] for c in table["columns"]] == list(ALL)
+
+
+@pytest.mark.parametrize("face", ["table", "terminal", "csv", "latex", "html", "markdown", "json"])
+def test_every_format_prints(mgx: Mgx, full_home: Home, face: str) -> None:
+    code, out, _ = mgx("--format", face, "--method", "tm")
+    assert code == 0
+    assert "toys" in out and "tiny" in out
+
+
+def test_an_unknown_format_is_refused_before_any_work(mgx: Mgx, home: Home) -> None:
+    code, out, err = mgx("--format", "cvs")
+    assert (code, out) == (2, "")
+    assert "no format 'cvs'. Did you mean 'csv'?" in err
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_into_a_folder(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    code, _, err = mgx("--method", "tm", "--figures", str(tmp_path / "figures"))
+    assert code == 0
+    assert f"figures: 5 in {tmp_path / 'figures'}, as SVG and PDF" in err
+    assert len(list((tmp_path / "figures").iterdir())) == 11
+
+
+def test_figures_into_no_folder_are_refused_at_once(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    code, out, err = mgx("--figures", str(tmp_path / "no" / "figures"))
+    assert (code, out) == (2, "")
+    assert "Make it first, or name another." in err
+
+
+def test_mgx_report(full_home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--home", str(full_home.root), "report", "--no-figures", "--method", "loo"]
+    assert run([*command, "-o", str(tmp_path / "page.html")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"report: {tmp_path / 'page.html'}" in captured.err
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and page.endswith("</html>\n")
+    assert ("LOO, balanced accuracy" in page, "Oracle, balanced accuracy" in page) == (True, False)
+    assert "<svg" not in page
+    assert run([*command, "-o", str(tmp_path / "no" / "page.html")]) == 2
+    assert "Make it first, or name another." in capsys.readouterr().err

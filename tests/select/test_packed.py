@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mgx.select import packed
+from mgx.select.faces.json import to_json
 from mgx.select.overview import survey
 from mgx.select.packed import SCHEMA, read_pack, write_pack
-from mgx.select.render import to_json
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, Curves, Refused, RunRecord, Score, Sweep, write_records, write_sweep

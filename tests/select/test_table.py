@@ -8,7 +8,10 @@ from dataclasses import replace
 import pytest
 
 from mgx.select.boards import Board, gather
-from mgx.select.render import cell_text, to_json, to_markdown, to_terminal
+from mgx.select.faces.json import to_json
+from mgx.select.faces.markdown import to_markdown
+from mgx.select.faces.table import to_terminal
+from mgx.select.render import cell_text
 from mgx.select.table import Row, Table, tabulate
 from mgx.shared.records import RunRecord
 from tests.select.conftest import ALL, CLASSES, baseline_records, make_record, sweep_records

@@ -155,6 +155,7 @@ def _print_plan(rows: list[dict[str, object]], as_json: bool) -> None:
         return
     for row in rows:
         click.echo(
-            f"{row['modality']}: {row['items']} items, {row['to_do']} of {row['shards']} shards to do, "
-            f"{row['bytes']} bytes" + (", replaces another store (--replace)" if row["replaces_another"] else "")
+            f"{row['perceptor']} {row['modality']}: {row['items']} items, {row['items_to_do']} to do "
+            f"({row['to_do']} of {row['shards']} shards), {row['bytes']} bytes"
+            + (", replaces another store (--replace)" if row["replaces_another"] else "")
         )

@@ -34,6 +34,14 @@ def numbers_of(view: Any) -> int:
     return sum(map(numbers_of, view)) if isinstance(view, list | tuple) else 1
 
 
+def items_at_once(made: Sequence[object], batch: int) -> int:
+    """Items of a batch, told by what one item gave: its views for each perceptor, or the reason that there are none."""
+    usable = [views for views in made if isinstance(views, list)]
+    views = max([1, *map(len, usable)])
+    numbers = max([NUMBERS, *map(numbers_of, usable)])
+    return max(1, min(batch // views, batch * NUMBERS // numbers))
+
+
 @dataclass
 class Encoder:
     """A perceptor's `encode` for one modality, which asks for less at once when memory runs out.

@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from mgx.extract.backbones import one_thread_each
-from mgx.extract.batches import NUMBERS, numbers_of
+from mgx.extract.batches import items_at_once
 from mgx.extract.perceptor import Opening, Perceptor
 from mgx.extract.remembered import remembering
 from mgx.shared.errors import BadItem, WorkFailed
@@ -106,16 +106,8 @@ class Decoding:
             self.seconds = median(spent[1:] or spent)
             yield job, made
             if self.workers and len(spent) == MEASURED and self.seconds * (total - MEASURED) >= WORTH:
-                yield from self._by_workers(jobs, self._ahead(made))
-
-    def _ahead(self, made: list[Prepared]) -> int:
-        """Items that workers may be ahead: as many as fill a batch while another is encoded, and those in their hands.
-
-        Told by an item's size; if it is one that cannot be used, as of pictures.
-        """
-        views = max([1, *(len(own) for own in made if isinstance(own, list))])
-        numbers = max([NUMBERS, *(sum(map(numbers_of, own)) for own in made if isinstance(own, list))])
-        return 2 * self.workers + max(1, min(self.batch // views, self.batch * NUMBERS // numbers))
+                # As many as fill a batch while another is encoded, and those in the workers' hands.
+                yield from self._by_workers(jobs, 2 * self.workers + items_at_once(made, self.batch))
 
     def _by_workers(self, jobs: Iterator[Job], ahead: int) -> Iterator[tuple[Job, list[Prepared]]]:
         self.busy = self.workers

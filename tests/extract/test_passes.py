@@ -405,3 +405,16 @@ def test_dry_run_says_how_many_items_are_to_do(home: Home, data: Path, capsys: p
     said = capsys.readouterr().out.splitlines()
     assert any(line.startswith("eyes text: 20 items, 2 to do (1 of 10 shards)") for line in said)
     assert any(line.startswith("wide text: 20 items, 20 to do (10 of 10 shards)") for line in said)
+
+
+@pytest.mark.slow
+def test_the_benchmark_prints_every_ratio() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "extract.py"
+    ran = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, check=True)
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2:-1] for line in ran.stdout.splitlines() if line.startswith("| ")
+    }
+    for modality in ("image", "depth", "audio", "video", "text"):
+        assert len(rows[modality]) == 6 and all(float(cell) > 0 for cell in rows[modality])
+    for items in ("8", "16"):
+        assert len(rows[items]) == 3 and all(float(cell) > 0 for cell in rows[items])

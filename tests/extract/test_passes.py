@@ -284,9 +284,9 @@ def test_a_batch_holds_so_many_views_and_fewer_of_large_ones() -> None:
 def test_equal_texts_of_a_shard_are_encoded_once() -> None:
     words = ["a", "bb", "a", "ccc", "a", "bb", "dddd"]
     perceptor = Counting()
-    got = means(perceptor, [(n, word) for n, word in enumerate(words)], 7, 2)
+    got = means(perceptor, [(n, word) for n, word in enumerate(words)], 7, 3)
     np.testing.assert_array_equal(got, [len(word) for word in words])
-    assert perceptor.sizes == [2, 2]
+    assert perceptor.sizes == [3, 1]
     views = [(0, "a"), (0, "ccc"), (1, "a"), (1, "bb"), (1, "a")]
     np.testing.assert_allclose(means(Counting(), views, 2, 2), [2, 4 / 3], rtol=1e-6)
 

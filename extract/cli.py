@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgx.shared.errors import WorkFailed
+from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import progress, say
 
@@ -20,6 +20,7 @@ EXAMPLES = """
 Examples:
   mgx extract --dataset homeobjects --perceptor litebind
   mgx extract --dataset my/dataset.toml --perceptor litebind --modality image --dry-run
+  mgx extract --dataset nyudv2 --perceptor imagebind --perceptor languagebind --device cuda
 """
 
 
@@ -28,11 +29,30 @@ SHOWN = 20  # skipped items listed of one store
 
 @click.command(epilog=EXAMPLES)
 @click.option("--dataset", required=True, metavar="D", help="A data set's name, or the path of its manifest.")
-@click.option("--perceptor", required=True, metavar="P", help="A perceptor's name, or package.module:Name.")
+@click.option(
+    "--perceptor",
+    "perceptors",
+    required=True,
+    multiple=True,
+    metavar="P",
+    help="A perceptor's name, or package.module:Name. Several (repeatable) share one pass over the media.",
+)
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option(
     "--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: bfloat16 on a GPU, float32 on a CPU]"
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Processes that prepare media.  [default: one a core, up to 16]",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most views encoded at once.  [default: 128 on a GPU, 16 on a CPU]",
 )
 @click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
 @click.option("--partial", is_flag=True, help="Take what is there, though the manifest expects other counts.")
@@ -43,41 +63,58 @@ SHOWN = 20  # skipped items listed of one store
 def extract(
     home: Home,
     dataset: str,
-    perceptor: str,
+    perceptors: tuple[str, ...],
     modalities: tuple[str, ...],
     device: str,
     precision: str | None,
+    workers: int | None,
+    batch: int | None,
     replace: bool,
     partial: bool,
     retry_skipped: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Embed the modalities of a data set with a frozen perceptor, once.
+    """Embed the modalities of a data set with frozen perceptors, once.
 
     Stopped and started again, it continues where it was; files that changed in name or size are
     embedded again. Items that cannot be used are listed and counted; they never shift other rows.
     """
+    from mgx.extract.batches import default_batch
     from mgx.extract.dataset import load_items, require_media
-    from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview, run_task
-    from mgx.extract.perceptor import of_data, open_perceptor
+    from mgx.extract.decoding import Decoding, default_workers
+    from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview
+    from mgx.extract.passes import passes_of, run_pass
+    from mgx.extract.perceptor import of_data, open_perceptor, opening_of
     from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
 
-    opened = open_perceptor(perceptor, home, check_device(device), precision or "")
+    check_device(device)
+    asked = {name: open_perceptor(name, home, device, precision or "") for name in dict.fromkeys(perceptors)}
     manifest = find_manifest(dataset, home)
-    require_media(manifest, opened.name)
+    for perceptor in asked.values():
+        require_media(manifest, perceptor.name)
     items = learner_items(load_items(manifest, home, partial))
-    opened = of_data(opened, manifest, items)
-    tasks = plan_tasks(manifest, items, opened, modalities)
+    asked = {name: of_data(perceptor, manifest, items) for name, perceptor in asked.items()}
+    opened = {perceptor.name: perceptor for perceptor in asked.values()}
+    if len(opened) < len(asked):
+        raise BadRequest(f"--perceptor {', '.join(asked)}: two of them have one name, and so one store. Take one.")
+    openings = {p.name: opening_of(p, name, home, precision or "", manifest, items) for name, p in asked.items()}
+    tasks = [task for perceptor in opened.values() for task in plan_tasks(manifest, items, perceptor, modalities)]
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return
-    if others := [m for m in manifest.modalities if not encoded_as(opened, m, manifest.modalities[m])]:
-        say(f"{opened.name} does not embed {', '.join(others)} of {manifest.name}.")
-    opened.ready(list(dict.fromkeys(task.encoded_as for task in tasks)))
-    with progress() as bars:
-        outcomes = [run_task(task, opened, home, bars, replace, retry_skipped) for task in tasks]
+    for perceptor in opened.values():
+        if others := [m for m in manifest.modalities if not encoded_as(perceptor, m, manifest.modalities[m])]:
+            say(f"{perceptor.name} does not embed {', '.join(others)} of {manifest.name}.")
+        perceptor.ready(list(dict.fromkeys(task.encoded_as for task in tasks if task.perceptor is perceptor)))
+    done: dict[str, Outcome] = {}
+    workers = default_workers() if workers is None else workers
+    with progress() as bars, Decoding(opened, openings, workers, batch or default_batch(device)) as decoding:
+        for together in passes_of(tasks):
+            for outcome in run_pass(together, decoding, home, bars, device, replace, retry_skipped):
+                done[outcome.store] = outcome
+    outcomes = [done[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in tasks]
     for outcome in outcomes:
         without = f" ({outcome.absent} more have none)" if outcome.absent else ""
         say(
@@ -118,6 +155,7 @@ def _print_plan(rows: list[dict[str, object]], as_json: bool) -> None:
         return
     for row in rows:
         click.echo(
-            f"{row['modality']}: {row['items']} items, {row['to_do']} of {row['shards']} shards to do, "
-            f"{row['bytes']} bytes" + (", replaces another store (--replace)" if row["replaces_another"] else "")
+            f"{row['perceptor']} {row['modality']}: {row['items']} items, {row['items_to_do']} to do "
+            f"({row['to_do']} of {row['shards']} shards), {row['bytes']} bytes"
+            + (", replaces another store (--replace)" if row["replaces_another"] else "")
         )

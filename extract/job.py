@@ -1,10 +1,10 @@
-"""The extraction job: every item of a data set through a perceptor, into one store per modality.
+"""The extraction job: which stores a data set and a perceptor make, and what of them there is to do.
 
-The unit of work is a shard: its items are prepared, encoded, averaged over their views and committed.
-Stopped at any moment and started again, the job does only the shards that have no commit record.
+The unit of work is a shard. Stopped at any moment and started again, the job does only the shards that have no
+commit record, or were made from other media. How it is done: `mgx.extract.passes`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ import numpy as np
 
 from mgx.extract.archives import size_of
 from mgx.extract.perceptor import Perceptor
-from mgx.shared.errors import Absent, BadEmbedding, BadItem, BadManifest, BadRequest, Damaged
+from mgx.shared.errors import BadManifest, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
 from mgx.shared.item import Array, Item, Member, Row, Source, Text
 from mgx.shared.manifest import Manifest, Modality
-from mgx.shared.progress import Progress
 from mgx.shared.store import (
     PROMPT,
     Commit,
@@ -26,12 +25,9 @@ from mgx.shared.store import (
     Plan,
     Rows,
     open_store,
-    plan_store,
     rows_digest,
     store_folder,
 )
-
-BATCH = 32  # views encoded at once
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Task:
     `modality` is what items call it, `encoded_as` what the perceptor is asked to encode.
     """
 
+    perceptor: Perceptor
     plan: Plan
     rows: Rows
     items: tuple[Item, ...]
@@ -156,7 +153,7 @@ def _task(
         rows_digest=rows_digest(rows),
         about=about,
     )
-    return Task(plan, rows, items, modality, known, settings, manifest.root)
+    return Task(perceptor, plan, rows, items, modality, known, settings, manifest.root)
 
 
 def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
@@ -169,30 +166,6 @@ def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
         "published_name": manifest.dataset.published_name,
         "reference": manifest.path or manifest.name,
     }
-
-
-def run_task(
-    task: Task, perceptor: Perceptor, home: Home, progress: Progress, anew: bool = False, retry: bool = False
-) -> Outcome:
-    """Write the shards that are missing or stale; with `retry` also those in which items were skipped."""
-    with plan_store(home, task.plan, task.rows, anew) as store:
-        missing = _stale(task, store, retry)
-        outcome = Outcome(str(store), task.plan.items, task.absent, task.plan.shards, 0)
-        progress.start(f"{task.plan.dataset} {task.plan.modality}", len(missing))
-        for shard in missing:
-            media = media_of(task, shard)  # before they are read: what changes meanwhile is read again next time
-            values, skipped, absent = _encode_shard(task, perceptor, shard)
-            try:
-                store.write(shard, values, skipped, media, absent)
-                outcome.written += 1
-            except BadEmbedding as error:
-                store.forget(shard)  # vectors of earlier media must not stand in for these
-                outcome.refused.append(str(error))
-            progress.advance()
-        for commit in store.commits():
-            outcome.skipped.update(broken(commit))
-            outcome.without.extend(commit.absent)
-    return outcome
 
 
 def broken(commit: Commit) -> dict[str, str]:
@@ -223,7 +196,7 @@ def _identity(root: Path, source: Source) -> list[str | int]:
     return [str(source).removeprefix(f"{root}/"), size]
 
 
-def _stale(task: Task, store: EmbeddingStore, retry: bool) -> list[int]:
+def stale(task: Task, store: EmbeddingStore, retry: bool) -> list[int]:
     """Shards to write: without a sound record, made from other media, or (with `retry`) with skipped items."""
     shards = []
     for shard in range(task.plan.shards):
@@ -236,63 +209,20 @@ def _stale(task: Task, store: EmbeddingStore, retry: bool) -> list[int]:
     return shards
 
 
-def _encode_shard(task: Task, perceptor: Perceptor, shard: int) -> tuple[np.ndarray, dict[str, str], list[str]]:
-    """The vectors of one shard (item, feature), NaN where an item cannot be used, the reasons, and who lacks it."""
-    items = task.items[task.plan.rows_of(shard)]
-    skipped: dict[str, str] = {}
-    absent: list[str] = []
-    sums = np.zeros((len(items), task.plan.features), np.float64)
-    counts = np.zeros(len(items), np.int64)
-    for owners, views in _batches(_prepared(task, perceptor, items, skipped, absent)):
-        np.add.at(sums, owners, perceptor.encode(task.encoded_as, views).astype(np.float64))
-        np.add.at(counts, owners, 1)
-    with np.errstate(invalid="ignore"):
-        values = (sums / np.where(counts, counts, np.nan)[:, None]).astype(np.float32)
-    values[[item.id in skipped for item in items]] = np.nan
-    return values, skipped, absent
-
-
-def _prepared(
-    task: Task, perceptor: Perceptor, items: Sequence[Item], skipped: dict[str, str], absent: list[str]
-) -> Iterator[tuple[int, Any]]:
-    """(item's place, prepared view) of every usable view. One bad view makes its item unusable."""
-    for place, item in enumerate(items):
-        try:
-            views = [perceptor.prepare(task.encoded_as, task.settings, s) for s in item.media[task.modality]]
-        except BadItem as error:
-            # Paths as the manifest has them, so that a store is the same wherever the data lies.
-            skipped[item.id] = str(error).replace(f"{task.root}/", "")
-            if isinstance(error, Absent):
-                absent.append(item.id)
-            continue
-        yield from ((place, view) for view in views)
-
-
-def _batches(views: Iterator[tuple[int, Any]]) -> Iterator[tuple[list[int], list[Any]]]:
-    owners: list[int] = []
-    batch: list[Any] = []
-    for owner, view in views:
-        owners.append(owner)
-        batch.append(view)
-        if len(batch) == BATCH:
-            yield owners, batch
-            owners, batch = [], []
-    if batch:
-        yield owners, batch
-
-
 def preview(task: Task, home: Home) -> dict[str, Any]:
-    """What `run_task` would do, for --dry-run."""
+    """What a pass would do, for --dry-run."""
     plan = task.plan
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
     there = (folder / "plan.json").exists()
     same = there and open_store(folder).plan.key == plan.key
-    missing = len(_stale(task, EmbeddingStore(folder, plan), False)) if same else plan.shards
+    missing = stale(task, EmbeddingStore(folder, plan), False) if same else list(range(plan.shards))
     return {
+        "perceptor": plan.perceptor,
         "modality": plan.modality,
         "items": plan.items,
+        "items_to_do": sum(len(task.items[plan.rows_of(shard)]) for shard in missing),
         "shards": plan.shards,
-        "to_do": missing,
+        "to_do": len(missing),
         "bytes": plan.items * plan.features * np.dtype(plan.dtype).itemsize,
         "replaces_another": there and not same,
     }

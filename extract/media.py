@@ -15,12 +15,14 @@ import numpy as np
 
 from mgx.extract import container, depths
 from mgx.extract.archives import MACHINE_TROUBLE, open_member
+from mgx.extract.remembered import remembered
 from mgx.shared.errors import Absent, BadItem, BadManifest, MgxError
 from mgx.shared.item import Array, Member, Source, Text, file_of
 
 BLOCK = 2**20  # samples read at once: a damaged header may promise more than there is memory
 
 
+@remembered
 def image(source: Source) -> np.ndarray:
     """A picture as it is meant to be seen: (height, width, 3) uint8, upright, transparency over white.
 
@@ -42,6 +44,7 @@ def grey(source: Source) -> np.ndarray:
     return np.asarray(Image.fromarray(image(source)).convert("L"))
 
 
+@remembered
 def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
     """A depth map: (height, width) float32 in metres, 0 where it is not known.
 
@@ -62,6 +65,7 @@ def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
         return metres
 
 
+@remembered
 def frames(source: Source, at: Sequence[float]) -> np.ndarray:
     """Pictures of a film: (time, height, width, 3) uint8, for each of `at` (seconds) the frame shown then, upright.
 
@@ -71,6 +75,7 @@ def frames(source: Source, at: Sequence[float]) -> np.ndarray:
         return container.frames(stream, at)
 
 
+@remembered
 def timeline(source: Source) -> tuple[list[float], float]:
     """The time in seconds of every frame of a film, and how many frames a second it has on average."""
     with opened(source, "film") as stream:
@@ -83,6 +88,7 @@ def duration(source: Source) -> float:
         return container.duration(stream)
 
 
+@remembered
 def sound(source: Source, start: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
     """Sound as it was recorded: (channel, sample) float32, and samples a second. Absent if a film has no sound.
 

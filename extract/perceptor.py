@@ -7,7 +7,8 @@ Two steps, so that decoding can run in worker processes while a device encodes:
 
 A perceptor's file in `extract/perceptors/` ends with `PERCEPTOR = open_it`, a function of
 (Home, Device), and of `precision` if there is a choice, that loads nothing until it is asked to encode.
-Heavy libraries load inside functions. What some perceptors have besides:
+Heavy libraries load inside functions. Workers open it again, on the CPU, and call nothing but `prepare`;
+`encode` is called by one thread of the main process. What some perceptors have besides:
 
     of              (Manifest, items) -> the perceptor of this data set alone, for those that learn from it
     prompt_sources  (Manifest) -> what stands for each class, for those that bring it themselves
@@ -15,6 +16,7 @@ Heavy libraries load inside functions. What some perceptors have besides:
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal, Protocol
 
@@ -80,3 +82,25 @@ def of_data(perceptor: Perceptor, manifest: Manifest, items: Sequence[Item]) -> 
     of = getattr(perceptor, "of", None)
     found: Perceptor = of(manifest, items) if of else perceptor
     return found
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a perceptor was opened, so that another process can open it again. Its items only if it learns from them."""
+
+    name: str  # as it was asked for
+    home: Home
+    precision: str
+    manifest: Manifest
+    items: Sequence[Item] = ()
+
+    def again(self) -> Perceptor:
+        """The same perceptor, to prepare with."""
+        return of_data(open_perceptor(self.name, self.home, "cpu", self.precision), self.manifest, self.items)
+
+
+def opening_of(
+    perceptor: Perceptor, name: str, home: Home, precision: str, manifest: Manifest, items: Sequence[Item]
+) -> Opening:
+    """How `perceptor` was opened."""
+    return Opening(name, home, precision, manifest, items if hasattr(perceptor, "of") else ())

@@ -1,13 +1,14 @@
-"""Checkpoints: tensors from a file, mapped into memory, and put into a network so that nothing is left over or missing.
+"""Tensors on their way into a network: weights from a file, with nothing left over or missing, and batches of views.
 
-Never a pickle of code: safetensors, or torch's own files read as weights only.
+Checkpoints are mapped into memory. Never a pickle of code: safetensors, or torch's own files read as weights only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from zipfile import is_zipfile
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +65,15 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
         raise Damaged(f"{where} does not fit this network: of {len(wanted)} tensors {'; '.join(problems)}.")
     network.load_state_dict(dict(weights), strict=True, assign=True)
     network.eval().requires_grad_(False)
+
+
+def batch_of(views: Sequence[np.ndarray], device: str, dtype: torch.dtype) -> Tensor:
+    """Views of one shape as one batch (view, ...) on a device. A GPU fetches it from pinned memory."""
+    pinned = torch.device(device).type == "cuda"
+    kind = torch.from_numpy(np.empty(0, views[0].dtype)).dtype
+    batch = torch.empty((len(views), *views[0].shape), dtype=kind, pin_memory=pinned)
+    np.stack(views, out=batch.numpy())
+    return batch.to(device, non_blocking=pinned).to(dtype)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -91,14 +91,16 @@ class ImageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
+        from mgx.extract.tensors import batch_of
         from mgx.extract.words import tokens
 
-        batch = tokens(views) if modality == "text" else torch.from_numpy(np.stack(views))
         tower = self._tower(TOWERS[modality])
-        if modality != "text":
-            batch = batch.to(getattr(torch, self.precision))
         with torch.inference_mode():
-            vectors: np.ndarray = tower(batch.to(self.device)).float().cpu().numpy()
+            if modality == "text":
+                batch = tokens(views).to(self.device)
+            else:
+                batch = batch_of(views, self.device, getattr(torch, self.precision))
+            vectors: np.ndarray = tower(batch).float().cpu().numpy()
         return vectors
 
     def _tower(self, name: str) -> "Tower":

@@ -83,6 +83,7 @@ class LanguageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
+        from mgx.extract.tensors import batch_of
         from mgx.extract.words import tokens
 
         model = self._model(checkpoint_of(modality))
@@ -90,7 +91,7 @@ class LanguageBind:
             if modality == "text":
                 made = model.text(tokens(views).to(self.device))
             else:
-                made = model.vision(torch.from_numpy(np.stack(views)).to(self.device, getattr(torch, self.precision)))
+                made = model.vision(batch_of(views, self.device, getattr(torch, self.precision)))
         vectors: np.ndarray = made.float().cpu().numpy()
         return vectors
 

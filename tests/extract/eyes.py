@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,28 @@ class Eyes:
         if modality == "text":
             return np.array([len(view), *(view.count(letter) for letter in "aeiouxy")], np.float32)
         return np.array([np.abs(view).mean(), view.std(), len(view), 1, 2, 3, 4, 5], np.float32)
+
+
+class Wide(Eyes):
+    """Another one that looks at the same things."""
+
+    name = "wide"
+    width = 16
+
+    def _one(self, modality: str, view: Any) -> np.ndarray:
+        one = super()._one(modality, view)
+        return np.concatenate([one, one + 1])
+
+
+class Fragile(Eyes):
+    """Ends the process that prepares a picture or sound beside which a file `die` lies."""
+
+    name = "fragile"
+
+    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+        if isinstance(source, Path) and (source.parent / "die").exists() and source.stem.startswith("i13"):
+            os._exit(3)
+        return super().prepare(modality, settings, source)
 
 
 PERCEPTOR = Eyes

@@ -16,61 +16,22 @@ import soundfile
 from PIL import Image
 
 from mgx.shared.cli import run
-from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
 from mgx.shared.store import open_store, store_folder
+from tests.extract.small import ITEMS, MANIFEST, make, tree
 
-ITEMS = 24
 WHERE = ("extract", "--perceptor", "eyes:PERCEPTOR", "--dataset")
-
-MANIFEST = """
-schema = 1
-[dataset]
-name = "small"
-[items]
-reader = "table"
-[label]
-classes = ["cat", "dog"]
-[modalities.image]
-kind = "image"
-path = "image/{id}_{view}.png"
-views = 2
-[modalities.text]
-kind = "text"
-column = "text"
-[modalities.audio]
-kind = "audio"
-path = "audio/{id}.wav"
-"""
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small data set of real files, and the test's perceptor on the path."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    root = tmp_path / "small"
-    numbers = np.random.default_rng(0)
-    lines = ["id,label,group,part,text"]
-    for folder in ("image", "audio"):
-        (root / folder).mkdir(parents=True)
-    for n in range(ITEMS):
-        part = "align" if n < 4 else ""
-        lines.append(f"i{n:02},{('cat', 'dog')[n % 2]},g{n},{part},This is number {'x' * n}.")
-        for view in range(2):
-            pixels = numbers.integers(0, 255, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / f"image/i{n:02}_{view}.png")
-        soundfile.write(root / f"audio/i{n:02}.wav", numbers.normal(size=4000) * 0.1, 16000)
-    (root / "items.csv").write_text("\n".join(lines) + "\n")
-    (root / "dataset.toml").write_text(MANIFEST)
-    return root
+    return make(tmp_path / "small")
 
 
 def extract(home: Home, data: Path, *more: str) -> int:
     return run(["--home", str(home.root), *WHERE, str(data / "dataset.toml"), *more])
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def vectors(home: Home, modality: str):

@@ -1,0 +1,181 @@
+"""Decoding: items' media to prepared views, in order, by worker processes while the device encodes.
+
+Workers are started once, when what is left to decode is worth the seconds that starting takes, and serve until the
+end. How many items they are ahead is bounded, so memory does not grow. A worker computes on one thread, and so does
+this process while it prepares: a view's bits do not depend on who prepared it.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from statistics import median
+from typing import Any
+
+from mgx.extract.backbones import one_thread_each
+from mgx.extract.batches import items_at_once
+from mgx.extract.perceptor import Opening, Perceptor
+from mgx.extract.remembered import remembering
+from mgx.shared.errors import BadItem, WorkFailed
+from mgx.shared.item import Source
+from mgx.shared.manifest import Modality
+
+WORTH = 8.0  # seconds of decoding, below which workers are not started: they take about half of that
+MEASURED = 4  # items prepared here before anything is said of their pace; the first loads libraries
+MOST_WORKERS = 16  # where nobody asks for another number; each takes some 300 MB
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one perceptor wants of an item: these sources, prepared as this modality of its own."""
+
+    perceptor: str
+    modality: str
+    settings: Modality
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item, and all that is wanted of it."""
+
+    row: int
+    item: str
+    wishes: tuple[Wish, ...]
+
+
+Prepared = list[Any] | BadItem  # an item's views, or why it cannot be used
+
+
+def default_workers() -> int:
+    """A worker for each core: the process that feeds the device is mostly waiting for it, or they for it."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
+
+
+def prepare(perceptors: Mapping[str, Perceptor], wishes: Sequence[Wish]) -> list[Prepared]:
+    """What each wish gets. Media that several perceptors want are decoded once."""
+    with remembering() if len(wishes) > 1 else nullcontext():
+        return [_granted(perceptors[wish.perceptor], wish) for wish in wishes]
+
+
+def _granted(perceptor: Perceptor, wish: Wish) -> Prepared:
+    try:
+        return [perceptor.prepare(wish.modality, wish.settings, source) for source in wish.sources]
+    except BadItem as error:
+        return error
+
+
+class Decoding:
+    """Prepares views here, or in up to `workers` processes that open the perceptors again. A context: it ends them."""
+
+    def __init__(
+        self, perceptors: Mapping[str, Perceptor], openings: Mapping[str, Opening], workers: int, batch: int
+    ) -> None:
+        self.perceptors, self.openings, self.workers, self.batch = perceptors, openings, workers, batch
+        self.seconds = 0.0  # that one process takes to prepare an item of the modality at hand
+        self.busy = 0  # workers that prepare this modality
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Decoding":
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def prepared(self, jobs: Iterator[Job], total: int) -> Iterator[tuple[Job, list[Prepared]]]:
+        """Every job with what its wishes got, in the order of jobs, of which there are `total`.
+
+        WorkFailed if a worker dies. Other errors than BadItem are raised here, wherever they happened.
+        """
+        spent: list[float] = []
+        self.busy = 0
+        for job in jobs:
+            begun = time.perf_counter()
+            with one_thread_each():
+                made = prepare(self.perceptors, job.wishes)
+            spent.append(time.perf_counter() - begun)
+            self.seconds = median(spent[1:] or spent)
+            yield job, made
+            if self.workers and len(spent) == MEASURED and self.seconds * (total - MEASURED) >= WORTH:
+                # As many as fill a batch while another is encoded, and those in the workers' hands.
+                yield from self._by_workers(jobs, 2 * self.workers + items_at_once(made, self.batch))
+
+    def _by_workers(self, jobs: Iterator[Job], ahead: int) -> Iterator[tuple[Job, list[Prepared]]]:
+        self.busy = self.workers
+        if self._pool is None:
+            self._pool = start_workers(self.workers, self.openings)
+        sent: deque[tuple[Job, Future[list[Prepared]]]] = deque()
+        try:
+            for job in islice(jobs, ahead):
+                sent.append((job, self._pool.submit(_prepare_there, job.wishes)))
+            while sent:
+                job, future = sent.popleft()
+                made = future.result()
+                for following in islice(jobs, 1):
+                    sent.append((following, self._pool.submit(_prepare_there, following.wishes)))
+                yield job, made
+        except BrokenProcessPool as error:
+            raise WorkFailed(
+                f"a process that prepares media ended suddenly, at item {job.item!r} or one of the {ahead} after it: "
+                "it ran out of memory, or a library crashed on a file. What is finished is kept. "
+                "Run the same command again with --workers 1, or 0 to prepare in the main process."
+            ) from error
+        finally:
+            for _, future in sent:
+                future.cancel()
+
+
+def start_workers(workers: int, openings: Mapping[str, Opening]) -> ProcessPoolExecutor:
+    """Processes that are no copies of this one, which has threads and perhaps a GPU. Ctrl-C is not for them."""
+    if "forkserver" not in get_all_start_methods():
+        return ProcessPoolExecutor(workers, get_context("spawn"), _start, (openings,))
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch"])  # loaded once, for all of them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return ProcessPoolExecutor(workers, context, _start, (openings,))
+
+
+_openings: dict[str, Opening] = {}  # in a worker: the perceptors that it may be asked for
+_opened: dict[str, Perceptor] = {}  # and those that it was
+
+
+def _start(openings: Mapping[str, Opening]) -> None:
+    """What a worker does first."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _openings.update(openings)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot say that nothing more is wanted."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _prepare_there(wishes: Sequence[Wish]) -> list[Prepared]:
+    """`prepare`, in a worker. Perceptors are opened here, so that their errors are told as those of any item."""
+    for wish in wishes:
+        if wish.perceptor not in _opened:
+            _opened[wish.perceptor] = _openings[wish.perceptor].again()
+    return prepare(_opened, wishes)

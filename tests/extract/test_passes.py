@@ -1,0 +1,420 @@
+"""How a data set is embedded: by workers or not, in batches of any size, for several perceptors at once."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mgx.extract import batches, decoding, media, pace
+from mgx.extract.batches import NUMBERS, Encoder, Vectors
+from mgx.extract.decoding import Decoding, Job, Wish
+from mgx.extract.encoders import imagebind as network
+from mgx.extract.pace import Pace
+from mgx.extract.perceptor import Opening
+from mgx.extract.perceptors import imagebind
+from mgx.extract.perceptors.imagebind import ImageBind
+from mgx.shared import store
+from mgx.shared.cli import run
+from mgx.shared.errors import BadItem
+from mgx.shared.home import Home, find_home
+from mgx.shared.item import Text
+from mgx.shared.manifest import Modality, find_manifest
+from mgx.shared.store import open_store, store_folder
+from tests.extract.small import make, tree
+from tests.extract.test_encoders import TINY, checkpoint
+
+EYES, WIDE, FRAGILE = "eyes:PERCEPTOR", "eyes:Wide", "eyes:Fragile"
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return make(tmp_path / "small")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are started however little there is to do."""
+    monkeypatch.setattr(decoding, "WORTH", 0.0)
+
+
+def extract(home: Home, data: Path, *more: str, perceptors: Sequence[str] = (EYES,)) -> int:
+    named = [word for name in perceptors for word in ("--perceptor", name)]
+    return run(["--home", str(home.root), "extract", *named, "--dataset", str(data / "dataset.toml"), *more])
+
+
+def other(home: Home, name: str = "other") -> Home:
+    return find_home(home.root.parent / name)
+
+
+# ---- workers
+
+
+def test_any_number_of_workers_gives_the_same_bytes(home: Home, data: Path, at_once: None) -> None:
+    (data / "image/i09_1.png").write_bytes(b"no picture")
+    (data / "audio/i11.wav").write_bytes(b"no sound")
+    for workers in ("0", "1", "2"):
+        assert extract(other(home, workers), data, "--workers", workers, "--batch", "3") == 0
+    assert len(tree(other(home, "0").embeddings)) > 40
+    assert tree(other(home, "1").embeddings) == tree(other(home, "0").embeddings)
+    assert tree(other(home, "2").embeddings) == tree(other(home, "0").embeddings)
+
+
+def test_little_work_starts_no_workers(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "start_workers", lambda *_: pytest.fail("a worker for twenty items"))
+    assert extract(home, data, "--workers", "2") == 0
+
+
+def test_a_worker_that_dies_is_one_line_and_what_is_finished_is_kept(
+    home: Home, data: Path, at_once: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "audio/die").touch()
+    assert extract(home, data, "--workers", "1", perceptors=[FRAGILE]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mgx: ")]
+    assert len(said) == 1 and "a process that prepares media ended suddenly" in said[0]
+    assert re.search(r"at item 'i(08|09|10|11|12|13)'", said[0])
+    assert not open_store(store_folder(home, "small", "fragile", "image")).missing()
+    (data / "audio/die").unlink()
+    assert extract(home, data, perceptors=[FRAGILE]) == 0
+    assert extract(other(home), data, perceptors=[FRAGILE]) == 0
+    assert tree(home.embeddings) == tree(other(home).embeddings)
+
+
+def texts(number: int) -> Iterator[Job]:
+    settings = Modality(kind="text", column="text")
+    for n in range(number):
+        yield Job(n, f"i{n}", (Wish("eyes", "text", settings, (Text("" if n == 7 else f"text {n}"),)),))
+
+
+def test_workers_keep_the_order_and_run_ahead_by_a_bounded_number(home: Home, data: Path, at_once: None) -> None:
+    from eyes import Eyes
+
+    taken = count()
+    ahead = []
+
+    def watched() -> Iterator[Job]:
+        for job in texts(400):
+            next(taken)
+            yield job
+
+    manifest = find_manifest(str(data / "dataset.toml"), home)
+    with Decoding({"eyes": Eyes(home, "cpu")}, {"eyes": Opening(EYES, home, "", manifest)}, 2, 16) as decode:
+        for n, (job, (made,)) in enumerate(decode.prepared(watched(), 400)):
+            assert job.row == n
+            assert isinstance(made, BadItem) if n == 7 else made == [f"text {n}"]
+            ahead.append(int(repr(taken)[6:-1]) - n - 1)
+        assert decode.busy == 2
+    assert max(ahead[:4]) == 0
+    assert 4 < max(ahead) <= 2 * 2 + 16
+
+
+COMMAND = "import mgx.extract.decoding as d; d.WORTH = 0.0; from mgx.shared.cli import main; main()"
+
+
+def begun(home: Home, data: Path) -> subprocess.Popen[str]:
+    """The command with two workers in a session of its own, once the first shard is committed."""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "MGX_TEST_SLEEP": "0.02", "PYTHONPATH": paths}
+    args = ["--home", str(home.root), "extract", "--perceptor", EYES, "--workers", "2"]
+    args = [sys.executable, "-c", COMMAND, *args, "--dataset", str(data / "dataset.toml")]
+    started = subprocess.Popen(args, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while started.poll() is None and not commits(home):
+        time.sleep(0.002)
+    return started
+
+
+def commits(home: Home) -> list[Path]:
+    return list(home.embeddings.glob("small/eyes/*/commits/*.json"))
+
+
+def left_over(session: int) -> list[str]:
+    """What still runs of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def gone(session: int) -> bool:
+    for _ in range(200):
+        if not left_over(session):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.slow
+def test_stopped_or_killed_nothing_is_left_behind_and_the_rest_gives_the_same_bytes(home: Home, data: Path) -> None:
+    stopped = begun(home, data)
+    os.killpg(stopped.pid, signal.SIGINT)
+    said = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == 130
+    assert [line for line in said.splitlines() if line and "to do" not in line] == [
+        "mgx: stopped. What is finished is kept; the same command continues."
+    ]
+    assert gone(stopped.pid)
+    done = len(commits(home))
+    assert 0 < done < 20
+    killed = begun(home, data)
+    while killed.poll() is None and len(commits(home)) < done + 8:
+        time.sleep(0.002)
+    assert len(left_over(killed.pid)) >= 4, "the command, the server of its workers, and two workers"
+    killed.kill()
+    killed.communicate()
+    assert gone(killed.pid)
+    assert done < len(commits(home)) < 32
+    assert extract(home, data) == 0
+    assert extract(other(home), data) == 0
+    assert tree(home.embeddings) == tree(other(home).embeddings)
+
+
+# ---- several perceptors
+
+
+def test_several_perceptors_in_one_pass_equal_one_by_one(
+    home: Home, data: Path, at_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store, "CHUNK_BYTES", 64)  # shards of two items and of one
+    assert extract(home, data, "--workers", "1", perceptors=[EYES, WIDE]) == 0
+    for name in (EYES, WIDE):
+        assert extract(other(home), data, "--workers", "0", perceptors=[name]) == 0
+    assert tree(home.embeddings) == tree(other(home).embeddings)
+    assert len(list(home.embeddings.glob("small/wide/image/commits/*"))) == 20
+    assert len(list(home.embeddings.glob("small/eyes/image/commits/*"))) == 10
+    capsys.readouterr()
+    open_store(store_folder(home, "small", "wide", "image")).forget(5)
+    open_store(store_folder(home, "small", "eyes", "image")).forget(7)
+    assert extract(home, data, perceptors=[EYES, WIDE]) == 0
+    assert "small/eyes/image: 20 items, 1 of 10 shards" in (said := capsys.readouterr().err)
+    assert "small/wide/image: 20 items, 1 of 20 shards" in said
+    assert "small/wide/audio: 20 items, 0 of 20 shards" in said
+    assert tree(home.embeddings) == tree(other(home).embeddings)
+
+
+def test_a_source_is_decoded_once_for_all_perceptors(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = media.opened
+    monkeypatch.setattr(media, "opened", lambda source, what: opened.append(str(source)) or real(source, what))  # type: ignore[func-returns-value]
+    assert extract(home, data, "--modality", "image", "--workers", "0", perceptors=[EYES, WIDE]) == 0
+    assert len(opened) == 40 and len(set(opened)) == 40
+
+
+def test_a_perceptor_may_change_what_it_gets(tmp_path: Path) -> None:
+    from mgx.extract.remembered import remembered, remembering
+
+    calls = []
+
+    @remembered
+    def decode(source: str, at: Sequence[float] = ()) -> np.ndarray:
+        calls.append(source)
+        return np.zeros(3)
+
+    with remembering():
+        for _ in range(3):
+            decode("a", at=[0.5]).fill(7)
+        assert not decode("a", at=[0.5]).any()
+        decode("a", at=[0.7])
+    assert calls == ["a", "a"]
+    decode("a", at=[0.5])
+    assert calls == ["a", "a", "a"]
+
+
+def test_two_perceptors_of_one_name_are_refused(home: Home, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert extract(home, data, perceptors=[EYES, "eyes:Eyes"]) == 2
+    assert "one name" in capsys.readouterr().err
+    assert not home.embeddings.exists()
+
+
+# ---- batches
+
+
+class Counting:
+    """Encodes views as their first number, and remembers how many it got at once."""
+
+    name = "counting"
+
+    def __init__(self, most: int = 1000) -> None:
+        self.sizes: list[int] = []
+        self.most = most
+
+    def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+        self.sizes.append(len(views))
+        if len(views) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return np.array([[len(v) if isinstance(v, str) else v.flat[0]] for v in views], np.float32)
+
+
+def means(perceptor: Any, views: Sequence[tuple[int, Any]], items: int, batch: int) -> np.ndarray:
+    shard = Vectors(Encoder(perceptor, "any", "a/b/c", 1, batch), items)
+    for item, view in views:
+        shard.add(item, view)
+    return shard.means()[:, 0]
+
+
+def test_a_batch_holds_so_many_views_and_fewer_of_large_ones() -> None:
+    small = [(n, np.full(10, n, np.float32)) for n in range(10)]
+    perceptor = Counting()
+    np.testing.assert_array_equal(means(perceptor, small, 10, 4), np.arange(10))
+    assert perceptor.sizes == [4, 4, 2]
+    large = np.zeros(NUMBERS * 3 // 2, np.float32)
+    perceptor = Counting()
+    means(perceptor, [(0, large), (1, large), (2, large), *small[3:]], 10, 4)
+    assert perceptor.sizes == [2, 4, 4]
+    perceptor = Counting()
+    means(perceptor, [(0, np.zeros(NUMBERS * 9, np.float32)), *small[1:]], 10, 4)
+    assert perceptor.sizes == [1, 4, 4, 1], "one that is larger than any batch goes alone"
+
+
+def test_equal_texts_of_a_shard_are_encoded_once() -> None:
+    words = ["a", "bb", "a", "ccc", "a", "bb", "dddd"]
+    perceptor = Counting()
+    got = means(perceptor, [(n, word) for n, word in enumerate(words)], 7, 3)
+    np.testing.assert_array_equal(got, [len(word) for word in words])
+    assert perceptor.sizes == [3, 1]
+    views = [(0, "a"), (0, "ccc"), (1, "a"), (1, "bb"), (1, "a")]
+    np.testing.assert_allclose(means(Counting(), views, 2, 2), [2, 4 / 3], rtol=1e-6)
+
+
+def test_the_batch_does_not_change_the_vectors(
+    home: Home, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").mkdir()
+    torch.save(checkpoint(TINY), tmp_path / "weights" / ImageBind.file)
+    monkeypatch.setattr(imagebind, "require_checkpoint", lambda name, home: tmp_path / "weights")
+    monkeypatch.setattr(imagebind, "checkpoint_digest", lambda name, home: "tiny")
+    monkeypatch.setattr(network, "HUGE", TINY)
+    monkeypatch.setattr(ImageBind, "width", TINY["vision"].out)
+    vectors = []
+    for home_of, batch in ((home, "16"), (other(home), "1")):
+        assert extract(home_of, data, "--batch", batch, perceptors=["imagebind"]) == 0
+        vectors.append(
+            {m: open_store(store_folder(home_of, "small", "imagebind", m)) for m in ("image", "text", "audio")}
+        )
+    for modality, one in vectors[0].items():
+        assert one.plan.key == vectors[1][modality].plan.key
+        values = one.read().values
+        assert np.ptp(values, 0).max() > 1e-3
+        np.testing.assert_allclose(vectors[1][modality].read().values, values, rtol=0, atol=1e-5)
+
+
+def test_memory_that_runs_out_halves_what_is_encoded_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    views = [(n, np.full(10, n, np.float32)) for n in range(20)]
+    perceptor = Counting(most=3)
+    np.testing.assert_array_equal(means(perceptor, views, 20, 8), np.arange(20))
+    assert perceptor.sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert capsys.readouterr().err == "a/b/c: out of memory with 8 views at once; going on with fewer.\n"
+
+
+ENDINGS: dict[str, Callable[[], Exception]] = {
+    "a GPU": lambda: torch.OutOfMemoryError("CUDA out of memory."),
+    "torch": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    "numpy": lambda: MemoryError(),
+}
+
+
+@pytest.mark.parametrize("where", ENDINGS)
+def test_no_memory_for_one_view_ends_with_a_line_and_finished_shards(
+    where: str, home: Home, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eyes import Eyes
+
+    real, done = Eyes.encode, []
+
+    def encode(self: Any, modality: str, views: Sequence[Any]) -> np.ndarray:
+        if len(done) == 3:
+            raise ENDINGS[where]()
+        done.append(len(views))
+        return real(self, modality, views)
+
+    monkeypatch.setattr(Eyes, "encode", encode)
+    assert extract(home, data, "--modality", "image") == 1
+    said = capsys.readouterr().err
+    assert "mgx: small/eyes/image: there is not memory enough to encode one view." in said
+    assert "Traceback" not in said and said.count("going on with fewer") == 1
+    assert open_store(store_folder(home, "small", "eyes", "image")).missing() == list(range(3, 10))
+
+
+def test_other_errors_of_an_encoder_are_not_taken_for_lack_of_memory() -> None:
+    class Broken(Counting):
+        def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        means(Broken(), [(0, np.zeros(3))], 1, 4)
+    with pytest.raises(batches.BadEmbedding, match=r"shape \(1, 1\), expected \(1, 2\)"):
+        Encoder(Counting(), "any", "a/b/c", 2, 4)([np.zeros(3)])  # type: ignore[arg-type]
+
+
+# ---- what is said
+
+
+def test_what_is_to_come_is_said_before_a_long_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = Encoder(Counting(), "image", "a/b/c", 1, 4)  # type: ignore[arg-type]
+    decode: Any = SimpleNamespace(seconds=0.25, busy=2)
+    watch = Pace("nyudv2 image", "cuda:0", [encoder], decode, 40_008)
+    for _ in range(4):
+        watch.advance()
+    encoder.calls, encoder.seconds = 1, 100.0  # it loads its weights
+    for _ in range(4):
+        watch.advance()
+    assert capsys.readouterr().err == ""
+    encoder.calls, encoder.seconds = 2, 102.0
+    watch.advance()
+    watch.advance()
+    assert capsys.readouterr().err == (
+        "nyudv2 image: about 5.6 hours to come on cuda:0 (decode 8 items/s with 2 workers, encode 2 items/s)\n"
+    )
+    assert (pace.spoken(720), pace.spoken(5000), pace.spoken(11520)) == ("12 minutes", "83 minutes", "3.2 hours")
+
+
+def test_little_to_come_is_not_worth_a_line(
+    home: Home, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert extract(home, data) == 0
+    assert "to come" not in capsys.readouterr().err
+    monkeypatch.setattr(pace, "WORTH_SAYING", 0.0)
+    assert extract(other(home), data) == 0
+    said = capsys.readouterr().err
+    assert re.search(
+        r"small image: about 0 minutes to come on cpu \(decode .+ items/s with 0 workers, encode .+\)", said
+    )
+    assert "small image: 20 to do" in said, "progress counts items"
+
+
+def test_dry_run_says_how_many_items_are_to_do(home: Home, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert extract(home, data) == 0
+    open_store(store_folder(home, "small", "eyes", "text")).forget(4)
+    capsys.readouterr()
+    assert extract(home, data, "--dry-run", perceptors=[EYES, WIDE]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("eyes text: 20 items, 2 to do (1 of 10 shards)") for line in said)
+    assert any(line.startswith("wide text: 20 items, 20 to do (10 of 10 shards)") for line in said)
+
+
+@pytest.mark.slow
+def test_the_benchmark_prints_every_ratio() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "extract.py"
+    ran = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, check=True)
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2:-1] for line in ran.stdout.splitlines() if line.startswith("| ")
+    }
+    for modality in ("image", "depth", "audio", "video", "text"):
+        assert len(rows[modality]) == 6 and all(float(cell) > 0 for cell in rows[modality])
+    for items in ("8", "16"):
+        assert len(rows[items]) == 3 and all(float(cell) > 0 for cell in rows[items])

@@ -95,7 +95,12 @@ def frame_from(manifest: Manifest, perceptor: str, setting: Literal["weak", "str
 
 
 def frames(
-    home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: Literal["weak", "strong"], protocol: str
+    home: Home,
+    dataset: Sequence[str],
+    perceptor: Sequence[str],
+    setting: Literal["weak", "strong"],
+    protocol: str,
+    strong_by: str = "",
 ) -> list[Frame]:
     """Frames of what is embedded, and from manifests of what is named and is not.
 
@@ -109,7 +114,7 @@ def frames(
         embedded = sorted(p for d, p in there if d == name and not is_strong(p))
         for own in perceptor or embedded or PUBLISHED_PERCEPTORS:
             try:
-                (join,) = feature_sets(home, [name], [own], widest).values()
+                (join,) = feature_sets(home, [name], [own], widest, strong_by).values()
                 found.append(frame_of(join()))
             except NotThere:
                 found.append(frame_from(find_manifest(name, home), own, setting))

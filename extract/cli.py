@@ -63,6 +63,7 @@ def extract(
     from mgx.extract.perceptor import of_data, open_perceptor
     from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
+    from mgx.shared.store import require_free
 
     opened = open_perceptor(perceptor, home, check_device(device), precision or "")
     manifest = find_manifest(dataset, home)
@@ -75,6 +76,8 @@ def extract(
         return
     if others := [m for m in manifest.modalities if not encoded_as(opened, m, manifest.modalities[m])]:
         say(f"{opened.name} does not embed {', '.join(others)} of {manifest.name}.")
+    if not replace:  # before hours are spent on weights whose vectors would have no place
+        require_free(home, [task.plan for task in tasks])
     opened.ready(list(dict.fromkeys(task.encoded_as for task in tasks)))
     with progress() as bars:
         outcomes = [run_task(task, opened, home, bars, replace, retry_skipped) for task in tasks]

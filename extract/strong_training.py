@@ -54,6 +54,7 @@ class Lesson:
     recipe: Recipe
     items: tuple[Item, ...]
     weights: Path
+    root: Path  # of the data set
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -335,7 +336,7 @@ class _Looked(Dataset[Any]):
         try:
             made = [self.lesson.views([view]) for view in self.lesson.prepared(item)]
         except BadItem as error:
-            return item.id, "", str(error), 0
+            return item.id, "", str(error).replace(f"{self.lesson.root}/", ""), 0
         hasher = hashlib.sha256()
         for own in made:
             hasher.update(f"{tuple(own.x.shape)}".encode() + own.x.numpy().tobytes())

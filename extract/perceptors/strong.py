@@ -153,8 +153,18 @@ class StrongPerceptor:
             }
             folder = self.home.checkpoints / "strong" / self._manifest.name / self.name
             weights = require_checkpoint(encoder.checkpoint, self.home)
-            what = f"{self._manifest.name}/{self.name}/{modality}"
-            self._lessons[modality] = Lesson(what, folder, modality, settings, own, recipe, items, weights, facts)
+            self._lessons[modality] = Lesson(
+                what=f"{self._manifest.name}/{self.name}/{modality}",
+                folder=folder,
+                modality=modality,
+                settings=settings,
+                input=own,
+                recipe=recipe,
+                items=items,
+                weights=weights,
+                root=self._manifest.root,
+                facts=facts,
+            )
         return self._lessons[modality]
 
     def _recipe(self) -> Recipe:

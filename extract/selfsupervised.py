@@ -67,7 +67,7 @@ class Views(NamedTuple):
 class Encoder:
     """A pretrained network to start from.
 
-    `open` makes it from the folder of its `checkpoint` (a name of `mgx checkpoint fetch`) and `views` a batch of
+    `open` makes it from the folder of its `checkpoint` (among the home directory's) and `views` a batch of
     prepared inputs; `first` reads its vectors (item, `width`). LoRA wraps the modules of it that are called as one of
     `targets` (the last part of their names), of which there must be `wrapped`.
     """

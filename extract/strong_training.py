@@ -250,7 +250,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _seconds_a_step(lesson: Lesson, model: Strong, examples: Sequence[tuple[Item, int]]) -> float:
-    """Of a step, from a forward pass of two views: there are two of each item, and what goes back costs twice that."""
+    """Of a step, from a forward pass of two views: there are two of each item, and the way back costs as much again."""
     few = lesson.views([_prepared_view(lesson, *example) for example in examples[:2]])
     model.eval()
     took = []
@@ -259,7 +259,7 @@ def _seconds_a_step(lesson: Lesson, model: Strong, examples: Sequence[tuple[Item
             begun = time.perf_counter()
             model(few)
             took.append(time.perf_counter() - begun)
-    return took[-1] / len(few.x) * 2 * min(lesson.recipe.batch, len(examples)) * 3
+    return took[-1] / len(few.x) * 2 * min(lesson.recipe.batch, len(examples)) * 2
 
 
 def _as_time(hours: float) -> str:

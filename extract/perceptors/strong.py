@@ -8,6 +8,7 @@ the projector's, as they come: not of length 1. docs/strong.md says more, and ho
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,9 +16,9 @@ import numpy as np
 from mgx.extract.perceptor import Device
 from mgx.extract.selfsupervised import Recipe, Strong
 from mgx.extract.strong_inputs import INPUTS, PUBLISHED, Input
-from mgx.extract.weights import checkpoint_digest, find_checkpoints, require_checkpoint
-from mgx.shared.errors import BadRequest
-from mgx.shared.files import digest
+from mgx.extract.weights import checkpoint_digest, known_checkpoints, require_checkpoint
+from mgx.shared.errors import BadRequest, NotThere
+from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home
 from mgx.shared.item import Item, Source
 from mgx.shared.manifest import Manifest, Modality
@@ -79,9 +80,10 @@ class StrongPerceptor:
         from mgx.extract.strong_training import train
 
         lessons = [self._lesson(m) for m in modalities or self.modalities]
-        for name in dict.fromkeys(lesson.input.encoder.checkpoint for lesson in lessons):
-            (found,) = find_checkpoints(name)
-            say(f"{found.title}: licence {found.licence.id}. {found.licence.note}".rstrip())
+        names = {lesson.input.encoder.checkpoint for lesson in lessons}
+        for known in known_checkpoints():
+            if known.name in names:
+                say(f"{known.title}: licence {known.licence.id}. {known.licence.note}".rstrip())
         for lesson in lessons:
             train(lesson, self.home, self.device)
 
@@ -140,10 +142,11 @@ class StrongPerceptor:
             encoder = own.encoder
             recipe = replace(self._recipe(), batch=own.batch)
             items = tuple(i for i in self._items if modality in i.media)
+            weights, content = self._weights(encoder.checkpoint)
             facts = {
                 "version": VERSION,
                 "encoder": encoder.name,
-                "checkpoint": checkpoint_digest(encoder.checkpoint, self.home),
+                "checkpoint": content,
                 "input": [own.name, own.version],
                 "settings": settings.model_dump(mode="json", include={"kind", "unit", "focal", "baseline"}),
                 "recipe": asdict(recipe),
@@ -152,7 +155,6 @@ class StrongPerceptor:
                 "media": identities(items, modality, self._manifest.root),
             }
             folder = self.home.checkpoints / "strong" / self._manifest.name / self.name
-            weights = require_checkpoint(encoder.checkpoint, self.home)
             self._lessons[modality] = Lesson(
                 what=f"{self._manifest.name}/{self.name}/{modality}",
                 folder=folder,
@@ -166,6 +168,16 @@ class StrongPerceptor:
                 facts=facts,
             )
         return self._lessons[modality]
+
+    def _weights(self, checkpoint: str) -> tuple[Path, str]:
+        """The folder of a checkpoint and a digest of what lies there; NotThere if that is nothing."""
+        if any(known.name == checkpoint for known in known_checkpoints()):
+            return require_checkpoint(checkpoint, self.home), checkpoint_digest(checkpoint, self.home)
+        folder = self.home.checkpoints / checkpoint
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        if not files:
+            raise NotThere(f"no checkpoint {checkpoint!r}: put its files into {folder}.")
+        return folder, digest({str(path.relative_to(folder)): file_digest(path) for path in files})
 
     def _recipe(self) -> Recipe:
         flaws = {"both_masked": False, "attend_padding": True, "alike_are_negatives": True} if self.published else {}

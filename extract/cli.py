@@ -88,6 +88,7 @@ def extract(
     from mgx.extract.perceptor import of_data, open_perceptor, opening_of
     from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
+    from mgx.shared.store import require_free
 
     check_device(device)
     asked = {name: open_perceptor(name, home, device, precision or "") for name in dict.fromkeys(perceptors)}
@@ -104,6 +105,8 @@ def extract(
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return
+    if not replace:  # before hours are spent on weights whose vectors would have no place
+        require_free(home, [task.plan for task in tasks])
     for perceptor in opened.values():
         if others := [m for m in manifest.modalities if not encoded_as(perceptor, m, manifest.modalities[m])]:
             say(f"{perceptor.name} does not embed {', '.join(others)} of {manifest.name}.")

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,16 +25,16 @@ from torch.nn.functional import cross_entropy, normalize
 from mgx.shared.errors import Damaged
 from mgx.shared.seeds import stream
 
-TARGETS = {
-    "t5": ("q", "k", "v", "o", "wi", "wo"),
-    "vit": ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
-}
 SAVE_EVERY = 100  # steps between two checkpoints
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a strong perceptor is trained; the defaults are the published ones, less the flaws (`both_masked`)."""
+    """How a strong perceptor is trained; the defaults are the published ones, less the flaws.
+
+    The flaws, which the published code has: one masked view of two, padding that is attended to, so that a text's
+    vector depends on the longest beside it, and items of the same content as negatives of each other.
+    """
 
     width: int = 1024
     epochs: int = 5
@@ -44,6 +45,8 @@ class Recipe:
     temperature: float = 0.2
     masked: float = 0.3  # share of a view's elements that are set to zero
     both_masked: bool = True  # the paper's two masked views; the published code masks the second alone
+    attend_padding: bool = False
+    alike_are_negatives: bool = False
     rank: int = 8
     alpha: int = 32
     dropout: float = 0.05
@@ -60,36 +63,51 @@ class Views(NamedTuple):
     text: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained network to start from.
+
+    `open` makes it from the folder of its `checkpoint` (among the home directory's) and `views` a batch of
+    prepared inputs; `first` reads its vectors (item, `width`). LoRA wraps the modules of it that are called as one of
+    `targets` (the last part of their names), of which there must be `wrapped`.
+    """
+
+    name: str
+    checkpoint: str
+    targets: tuple[str, ...]
+    open: Callable[[Path], nn.Module]
+    views: Callable[[Path, Sequence[Any]], Views]
+    first: Callable[[Any, Views], Tensor]
+    width: Callable[[Any], int]
+    wrapped: Callable[[Any], int]
+
+
 class Strong(nn.Module):
     """A backbone, of which only low-rank updates move, and a projector to the width of a binding perceptor."""
 
-    def __init__(self, backbone: nn.Module, kind: str, recipe: Recipe) -> None:
+    def __init__(self, backbone: nn.Module, encoder: Encoder, recipe: Recipe) -> None:
         from peft import LoraConfig, get_peft_model
 
         super().__init__()
         own: Any = backbone
-        layers = own.config.num_layers if kind == "t5" else own.config.num_hidden_layers
+        expected = encoder.wrapped(own)
         settings = LoraConfig(
-            r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=list(TARGETS[kind])
+            r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=list(encoder.targets)
         )
-        self.kind = kind
+        self.encoder = encoder
         with torch.random.fork_rng([]), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft still uses old names of transformers
             torch.manual_seed(recipe.seed)
             self.backbone: Any = get_peft_model(own, settings)
-            self.projector = nn.Linear(own.config.d_model if kind == "t5" else own.config.hidden_size, recipe.width)
+            self.projector = nn.Linear(encoder.width(own), recipe.width)
         wrapped = sum(name.endswith("lora_A.default") for name, _ in self.backbone.named_modules())
         # Names of modules have changed between releases of transformers: then nothing would be trained, silently.
-        if wrapped != len(TARGETS[kind]) * layers:
-            raise Damaged(f"LoRA wraps {wrapped} modules of {kind}, expected {len(TARGETS[kind]) * layers}.")
+        if wrapped != expected:
+            raise Damaged(f"LoRA wraps {wrapped} modules of {encoder.name}, expected {expected}.")
 
     def forward(self, views: Views) -> Tensor:
         """(item, width): the first token, projected."""
-        if self.kind == "t5":
-            read = self.backbone(input_ids=views.x, attention_mask=views.text).last_hidden_state[:, 0]
-        else:
-            read = self.backbone(pixel_values=views.x).last_hidden_state[:, 0]
-        out: Tensor = self.projector(read)
+        out: Tensor = self.projector(self.encoder.first(self.backbone, views))
         return out
 
     def trained(self) -> dict[str, Tensor]:

@@ -35,6 +35,8 @@ Examples:
 @click.option("--perceptor", multiple=True, metavar="P", help="Only this perceptor (repeatable).  [default: all]")
 @click.option("--setting", type=click.Choice(["weak", "strong"]), default="weak", show_default=True, help=(
     "What the unseen modality is embedded by: the binding perceptor, or a strong one."))  # fmt: skip
+@click.option("--strong", "strong_by", metavar="S", default="", help=(
+    "The strong perceptor, where there are several: strong_inductive."))  # fmt: skip
 @click.option("--protocol", default="standard", show_default=True, metavar="NAME", help=(
     "standard, or modalbed: as the published code does it."))  # fmt: skip
 @click.option(
@@ -60,6 +62,7 @@ def learn(
     dataset: tuple[str, ...],
     perceptor: tuple[str, ...],
     setting: Literal["weak", "strong"],
+    strong_by: str,
     protocol: str,
     quirks: tuple[str, ...],
     explain: bool,
@@ -88,6 +91,8 @@ def learn(
     if explain:
         _explain(name, as_json)
         return
+    if strong_by and setting != "strong":
+        raise click.UsageError("--strong goes with --setting strong.")
     if not algos:
         raise click.UsageError("Missing option '--algo': an algorithm, or all.")
 
@@ -103,11 +108,11 @@ def learn(
     kept = dict(map(_fraction, fractions))
     asked = Asked(hparams or size[0], trials or size[1], steps, train, test_on.strip(), name, kept)
     if dry_run:
-        _plan(home, names, asked, dataset, perceptor, setting, as_json)
+        _plan(home, names, asked, dataset, perceptor, setting, strong_by, as_json)
         return
     engine = make_engine(on, settings, wait, home)
-    order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, engine)
-    joins = _joins(home, dataset, perceptor, setting, name)
+    order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, strong_by, engine)
+    joins = _joins(home, dataset, perceptor, setting, name, strong_by)
     failed = total = 0
     with progress() as bars:
         for where, join in joins.items():
@@ -136,14 +141,15 @@ def _fraction(text: str) -> tuple[str, float]:
     return modality.strip(), kept
 
 
-def _joins(home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: str, protocol: str) -> Any:
+def _joins(
+    home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: str, protocol: str, strong_by: str
+) -> Any:
     """How to read what is embedded; the published strong setting takes the widest strong perceptor."""
     from mgx.learn.features import feature_sets
     from mgx.learn.protocol import protocol_of
 
-    return feature_sets(
-        home, dataset, perceptor, protocol_of(protocol).validates_unseen if setting == "strong" else None
-    )
+    widest = protocol_of(protocol).validates_unseen if setting == "strong" else None
+    return feature_sets(home, dataset, perceptor, widest, strong_by)
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ class Order:
     probe: bool
     device: str
     as_json: bool
+    strong_by: str = ""
     engine: Engine | None = None  # None: here
 
 
@@ -206,6 +213,7 @@ def _command(name: str, frame: "Frame", order: Order) -> str:
     base, *quirks = asked.protocol.split("+")
     more = [f"--dataset {frame.dataset} --perceptor {frame.perceptor}"]
     more += ["--setting strong"] if frame.setting == "strong" else []
+    more += [f"--strong {order.strong_by}"] if order.strong_by else []
     more += [f"--protocol {base}"] if base != "standard" else []
     more += [f"--quirk {quirk}" for quirk in quirks]
     more += [f"--hparams {asked.hparams} --trials {asked.trials}"]
@@ -240,6 +248,7 @@ def _plan(
     dataset: Sequence[str],
     perceptor: Sequence[str],
     setting: Literal["weak", "strong"],
+    strong_by: str,
     as_json: bool,
 ) -> None:
     """Every run that would be trained, from embeddings that are there or from manifests alone."""
@@ -248,7 +257,7 @@ def _plan(
     from mgx.shared.records import read_records
 
     done = read_records(home)
-    for frame in frames(home, dataset, perceptor, setting, asked.protocol):
+    for frame in frames(home, dataset, perceptor, setting, asked.protocol, strong_by):
         for name in names:
             own = algorithm_runs(name, frame, asked)
             costs = [cost(run, frame) for run in own]

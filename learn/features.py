@@ -16,6 +16,8 @@ from mgx.shared.progress import say
 from mgx.shared.registry import plain
 from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, open_store, store_folders
 
+STRONG_WIDTH = 1024  # features of `strong`
+
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -70,7 +72,7 @@ class FeatureSet:
         if modality not in self.strong:
             raise NotThere(
                 f"{self.dataset} has no strong embeddings of {modality}. "
-                f"Make them with: mgx extract --dataset {self.dataset} --perceptor strong"
+                f"Make them with: mgx extract --dataset {self.dataset} --perceptor {strong_of(self.features)}"
             )
         return self.strong[modality]
 
@@ -80,13 +82,17 @@ class FeatureSet:
 
 
 def feature_sets(
-    home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = (), widest: bool | None = None
+    home: Home,
+    dataset: Sequence[str] = (),
+    perceptor: Sequence[str] = (),
+    widest: bool | None = None,
+    strong_by: str = "",
 ) -> dict[str, Callable[[], FeatureSet]]:
     """ "data set/perceptor" -> how to join its embeddings, for all of the home directory that pass the filters.
 
     They are joined one by one, so that a damaged store stops nobody else. NotThere names what there is none of.
     `widest` asks for the strong setting: with a strong perceptor as wide as the binding one, or (True, as
-    published) with the widest.
+    published) with the widest; with that called `strong_by`, if it is named.
     """
     dataset = [data_set_name(name, home) for name in dataset]
     groups: dict[tuple[str, str], list[Path]] = {}
@@ -110,13 +116,20 @@ def feature_sets(
     joins: dict[str, Callable[[], FeatureSet]] = {}
     for (d, p), folders in sorted(groups.items()):
         found = partial(_open_and_join, folders)
-        joins[f"{d}/{p}"] = found if widest is None else partial(_with_strong, found, strong.get(d, []), widest)
+        joins[f"{d}/{p}"] = (
+            found if widest is None else partial(_with_strong, found, strong.get(d, []), widest, strong_by)
+        )
     return joins
 
 
 def is_strong(perceptor: str) -> bool:
-    """Strong perceptors, one for each modality of a data set, are named by their width: strong1024."""
+    """Strong perceptors, one for each modality of a data set, have names that begin so: strong, strong768_inductive."""
     return perceptor.startswith("strong")
+
+
+def strong_of(width: int) -> str:
+    """The strong perceptor that mgx trains for a binding one of that width."""
+    return "strong" if width == STRONG_WIDTH else f"strong{width}"
 
 
 def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Sequence[str]) -> NotThere:
@@ -130,20 +143,36 @@ def _open_and_join(folders: Sequence[Path]) -> FeatureSet:
     return join([open_store(folder) for folder in folders])
 
 
-def _with_strong(weak: Callable[[], FeatureSet], folders: Sequence[Path], widest: bool) -> FeatureSet:
-    """The strong setting of a feature set, from the strong perceptors' embeddings of the same data set."""
+def _with_strong(weak: Callable[[], FeatureSet], folders: Sequence[Path], widest: bool, strong_by: str) -> FeatureSet:
+    """The strong setting of a feature set, from a strong perceptor's embeddings of the same data set."""
     data = weak()
     stores = [store for store in map(open_store, folders) if store.plan.modality in data.modalities]
-    widths = sorted({s.plan.features for s in stores})
-    fitting = [w for w in widths if w >= data.features] if widest else [w for w in widths if w == data.features]
+    fitting = [s for s in stores if s.plan.features == data.features or (widest and s.plan.features > data.features)]
+    if strong_by:
+        fitting = [s for s in fitting if plain(s.plan.perceptor) == plain(strong_by)]
     if not fitting:
-        there = f"there are {', '.join(map(str, widths))}" if widths else "there are none"
+        there = ", ".join(f"{w} ({own})" for w, own in sorted({(s.plan.features, s.plan.perceptor) for s in stores}))
+        called = strong_by or ("strong_modalbed" if widest else strong_of(data.features))
         raise NotThere(
             f"{data.dataset}/{data.perceptor} has {data.features} features, and the strong setting needs strong "
-            f"embeddings of that width: {there}. "
-            f"Make them with: mgx extract --dataset {data.dataset} --perceptor strong"
+            f"embeddings of that width{f' by {strong_by}' if strong_by else ''}: there are {there or 'none'}. "
+            f"Make them with: mgx extract --dataset {data.dataset} --perceptor {called}"
         )
-    return strengthen(data, [s for s in stores if s.plan.features == fitting[-1]])
+    width = max(s.plan.features for s in fitting)
+    fitting = [s for s in fitting if s.plan.features == width]
+    chosen = _chosen({s.plan.perceptor for s in fitting}, width, widest)
+    return strengthen(data, [s for s in fitting if s.plan.perceptor == chosen])
+
+
+def _chosen(names: set[str], width: int, published: bool) -> str:
+    """The only one, or of several the one that the setting is about; anything else has to be said."""
+    default = "strong_modalbed" if published and "strong_modalbed" in names else strong_of(width)
+    if len(names) > 1 and default not in names:
+        raise BadRequest(
+            f"there are embeddings by several strong perceptors of {width} features: {', '.join(sorted(names))}. "
+            f"Name one: --strong {min(names)}"
+        )
+    return default if default in names else min(names)
 
 
 def strengthen(data: FeatureSet, own: Sequence[EmbeddingStore]) -> FeatureSet:

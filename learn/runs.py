@@ -95,7 +95,12 @@ def frame_from(manifest: Manifest, perceptor: str, setting: Literal["weak", "str
 
 
 def frames(
-    home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: Literal["weak", "strong"], protocol: str
+    home: Home,
+    dataset: Sequence[str],
+    perceptor: Sequence[str],
+    setting: Literal["weak", "strong"],
+    protocol: str,
+    strong_by: str = "",
 ) -> list[Frame]:
     """Frames of what is embedded, and from manifests of what is named and is not.
 
@@ -109,7 +114,7 @@ def frames(
         embedded = sorted(p for d, p in there if d == name and not is_strong(p))
         for own in perceptor or embedded or PUBLISHED_PERCEPTORS:
             try:
-                (join,) = feature_sets(home, [name], [own], widest).values()
+                (join,) = feature_sets(home, [name], [own], widest, strong_by).values()
                 found.append(frame_of(join()))
             except NotThere:
                 found.append(frame_from(find_manifest(name, home), own, setting))
@@ -118,15 +123,18 @@ def frames(
 
 def features_of(home: Home, run: Run) -> FeatureSet:
     """What a run reads. BadRequest if that is no longer what is there."""
-    (join,) = feature_sets(home, [run.dataset], [run.perceptor], widest_of(run)).values()
+    (join,) = feature_sets(home, [run.dataset], [run.perceptor], *strong_of_run(run)).values()
     data = join()
     require_inputs(run, data)
     return data
 
 
-def widest_of(run: Run) -> bool | None:
-    """What `feature_sets` has to know of a run's setting."""
-    return protocol_of(run.protocol).validates_unseen if run.setting == "strong" else None
+def strong_of_run(run: Run) -> tuple[bool | None, str]:
+    """What `feature_sets` has to know of a run's setting: `widest` and `strong_by`."""
+    if run.setting == "weak":
+        return None, ""
+    names = [name.partition("/")[0] for name in run.inputs if "/" in name]  # "strong768/depth"
+    return protocol_of(run.protocol).validates_unseen, names[0] if names else ""
 
 
 def require_inputs(run: Run, data: FeatureSet) -> None:

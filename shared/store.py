@@ -16,7 +16,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -361,6 +361,14 @@ def plan_store(home: Home, plan: Plan, rows: Rows, replace: bool = False) -> Ite
         for orphan in (folder / "vectors").rglob("*.partial"):
             orphan.unlink()  # Zarr's own temporary files, left by a killed writer
         yield store
+
+
+def require_free(home: Home, plans: Iterable[Plan]) -> None:
+    """BadRequest if a store of another plan lies where one of these would be written, Damaged if none can tell."""
+    for plan in plans:
+        folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
+        if (folder / "plan.json").exists():
+            _require_same(folder, EmbeddingStore(folder, plan))
 
 
 def _require_same(folder: Path, wanted: EmbeddingStore) -> None:

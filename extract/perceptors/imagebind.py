@@ -85,7 +85,7 @@ class ImageBind:
             wave, rate = media.sound(source)
             return spectrogram.clips(spectrogram.resampled(torch.from_numpy(wave), rate)).numpy()
         if modality == "video":
-            return _clips(source)
+            return film_clips(source)
         raise BadRequest(f"imagebind embeds {', '.join(self.modalities)}, not {modality}.")
 
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
@@ -119,7 +119,7 @@ class ImageBind:
         return found
 
 
-def _clips(source: Source) -> np.ndarray:
+def film_clips(source: Source) -> np.ndarray:
     """(15, 3, 2, 224, 224): five spans of two seconds, each by its first and last frame, each in three crops."""
     import torch
 

@@ -1,6 +1,7 @@
 """Strong perceptors with tiny networks: they learn, only what is to move moves, and an interruption changes nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel, ViTConfig, ViTModel
 
 from mgx.extract import selfsupervised
+from mgx.extract.encoders.pretrained import T5, VIT
 from mgx.extract.selfsupervised import Progress, Recipe, Strong, Training, Views, contrast, hidden
 from mgx.shared.errors import Damaged
 
 ITEMS = 64
 PIXELS = torch.randn(ITEMS, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 WORDS = torch.randint(2, 64, (ITEMS, 12), generator=torch.Generator().manual_seed(1))
+ENCODERS = {"t5": T5, "vit": VIT}
 RECIPE = Recipe(width=16, batch=32, lr=3e-3, epochs=20)
 
 
@@ -33,7 +36,7 @@ def views(kind: str, items: Sequence[int]) -> Views:
 
 
 def training(kind: str, recipe: Recipe = RECIPE) -> Training:
-    model = Strong(backbone(kind), kind, recipe)
+    model = Strong(backbone(kind), ENCODERS[kind], recipe)
     return Training(model, recipe, np.arange(ITEMS), lambda items: views(kind, items), "cpu")
 
 
@@ -87,11 +90,11 @@ def test_the_global_random_numbers_are_left_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_network_whose_modules_are_called_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_whose_modules_are_called_otherwise_is_refused() -> None:
     """As the published names of ViT's modules: they would wrap the pooler alone, and nothing would be learned."""
-    monkeypatch.setitem(selfsupervised.TARGETS, "vit", ("query", "key", "value", "dense"))
-    with pytest.raises(Damaged, match="wraps 1 modules of vit, expected 8"):
-        Strong(backbone("vit"), "vit", RECIPE)
+    published = replace(VIT, targets=("query", "key", "value", "dense"))
+    with pytest.raises(Damaged, match="wraps 1 modules of vit, expected 12"):
+        Strong(backbone("vit"), published, RECIPE)
 
 
 def test_as_many_modules_as_the_paper_has() -> None:
@@ -100,7 +103,8 @@ def test_as_many_modules_as_the_paper_has() -> None:
     counts = []
     for kind, own in (("vit", vit), ("t5", t5)):
         modules = [name.rsplit(".", 1)[-1] for name, _ in own.named_modules()]
-        counts.append(sum(name in selfsupervised.TARGETS[kind] for name in modules))
+        counts.append(sum(name in ENCODERS[kind].targets for name in modules))
+        assert counts[-1] == ENCODERS[kind].wrapped(own)
     assert counts == [72, 36]
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mgx.learn.features import FeatureSet, feature_sets
+from mgx.learn.features import FeatureSet, feature_sets, strong_of
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.learn.split import Thinned
@@ -135,11 +135,11 @@ def test_a_bad_fraction_is_refused(toy, text, capsys):
 # The strong setting
 
 
-def add_strong(toy: Toy, width: int, modalities=("image", "depth", "text")) -> None:
+def add_strong(toy: Toy, width: int, modalities=("image", "depth", "text"), name: str = "") -> None:
     for modality in modalities:
         rows = toy.rows()
         values = np.random.default_rng(width).normal(size=(len(rows.ids), width)).astype(np.float32)
-        plan = toy.plan(modality, rows, perceptor=f"strong{width}", features=width)
+        plan = toy.plan(modality, rows, perceptor=name or f"strong{width}", features=width)
         toy.store(plan, rows, values)
 
 
@@ -177,6 +177,40 @@ def test_the_published_strong_setting_takes_the_widest(toy):
     rows = data.strong["depth"]
     np.testing.assert_allclose(np.linalg.norm(data.matrix[rows], axis=1), 1, rtol=1e-5)
     assert not data.matrix[data.rows["depth"], 16:].any()
+
+
+def chosen(toy: Toy, widest: bool = False, strong_by: str = "") -> set[str]:
+    (join,) = feature_sets(toy.home, widest=widest, strong_by=strong_by).values()
+    return {key.partition("/")[0] for key in join().inputs if "/" in key}
+
+
+def test_of_several_strong_perceptors_one_is_chosen_or_named(toy, capsys):
+    add_strong(toy, 16, name="strong_inductive")
+    assert chosen(toy) == {"strong_inductive"}, "the only one"
+    add_strong(toy, 16, ("image",), name="strong_own")
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong") == 2
+    assert "strong_inductive, strong_own. Name one: --strong strong_inductive" in capsys.readouterr().err
+    assert chosen(toy, strong_by="strong-own") == {"strong_own"}
+    add_strong(toy, 16)
+    assert chosen(toy) == {"strong16"}, "the one that is trained by default"
+    add_strong(toy, 24, name="strong_modalbed")
+    add_strong(toy, 24, name="strong24")
+    assert chosen(toy) == {"strong16"} and chosen(toy, widest=True) == {"strong_modalbed"}
+    assert chosen(toy, widest=True, strong_by="strong24") == {"strong24"}
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--strong", "strong_inductive") == 2
+    assert "--setting strong" in capsys.readouterr().err
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong", "--strong", "strong9") == 2
+    said = capsys.readouterr().err
+    assert "of that width by strong9" in said and "mgx extract --dataset toy --perceptor strong9" in said
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong", "--strong", "strong_inductive") == 0
+    (sweep, *_) = (path.read_text() for path in (toy.home.runs / "sweeps").glob("*"))
+    assert "--setting strong --strong strong_inductive" in sweep
+
+
+def test_what_to_train_is_named_by_the_width(toy, capsys):
+    assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong") == 2
+    assert "--perceptor strong16" in capsys.readouterr().err
+    assert (strong_of(1024), strong_of(768)) == ("strong", "strong768")
 
 
 def test_strong_perceptors_are_not_learned_from_alone(toy, capsys):

@@ -10,8 +10,8 @@ WORDS = ["a", "photo", "of", "dog", "cat", "barks", "red", "blue", "green", "bir
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 ENDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 SIGHT = {**SIZES, "image_size": 32, "patch_size": 8}
-CLAP_MODEL_SIZES = {
-    "spec_size": 64,
+HEARING = {
+    "spec_size": 128,
     "num_mel_bins": 64,
     "hidden_size": 32,
     "patch_embeds_hidden_size": 8,
@@ -90,7 +90,7 @@ def clap(folder: Path, fusion: bool = False) -> Path:
 
     words = word_list(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     text = {**SIZES, "vocab_size": len(words), "max_position_embeddings": 24, "projection_dim": 8}
-    heard = {**CLAP_MODEL_SIZES, "enable_fusion": fusion, "fusion_type": "aff_2d" if fusion else None}
+    heard = {**HEARING, "enable_fusion": fusion, "fusion_type": "aff_2d" if fusion else None}
     torch.manual_seed(4)
     model = ClapModel(ClapConfig(text_config=text, audio_config={**heard, "projection_dim": 8}, projection_dim=8))
     sounds = ClapFeatureExtractor(

@@ -23,7 +23,7 @@ import numpy as np
 
 from mgx.extract.hub_models import CONFIG, Found, find_model
 from mgx.extract.perceptor import Device
-from mgx.extract.pretrained import config_of, load_model, processor_of, read_json, understood
+from mgx.extract.pretrained import config_of, load_model, processor_of, read_json
 from mgx.shared.errors import BadItem, BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
@@ -64,13 +64,14 @@ FAMILIES = {
 class DualEncoder:
     """Meets `Perceptor`. Opening it finds the model and reads its config.json; NotThere says how to fetch it."""
 
-    kind: Literal["binding"] = "binding"
+    kind: Literal["binding", "strong"] = "binding"
 
     def __init__(self, asked: str, home: Home, device: Device, precision: str = "") -> None:
         self.asked, self.name, self.device = asked, stored_as(asked), device
         self.precision = precision or ("float32" if device == "cpu" else "bfloat16")
         self.found: Found = find_model(asked, home)
-        model_type = str(read_json(self.found.folder / CONFIG).get("model_type", ""))
+        sizes = read_json(self.found.folder / CONFIG)
+        model_type = str(sizes.get("model_type", ""))
         if model_type not in FAMILIES:
             raise BadRequest(
                 f"{asked} is of model_type {model_type!r}, which is no dual encoder that mgx knows: "
@@ -78,13 +79,10 @@ class DualEncoder:
             )
         self.family = FAMILIES[model_type]
         self.modalities: tuple[str, ...] = (self.family.other, "text")
+        # What transformers takes where config.json is silent; a store refuses vectors of another width.
+        seen = sizes.get("vision_config") or {}
+        self.width = int(seen.get("hidden_size", 768) if self.family.lower_case else sizes.get("projection_dim", 512))
         self._digest = ""
-
-    @cached_property
-    def width(self) -> int:
-        """Features of a vector."""
-        config = self._config
-        return int(config.vision_config.hidden_size if self.family.lower_case else config.projection_dim)
 
     def ready(self, modalities: Sequence[str] = ()) -> None:
         """Say what the model is, whose it is, and what can be compared."""

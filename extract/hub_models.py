@@ -19,7 +19,7 @@ from mgx.shared.download import Patience
 from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, write_whole
 from mgx.shared.home import Home
-from mgx.shared.hub import repository
+from mgx.shared.hub import model_repository
 from mgx.shared.manifest import Licence, Source, SourceFile
 from mgx.shared.registry import HUB, stored_as
 
@@ -123,7 +123,7 @@ def note_model(parcel: Parcel) -> None:
 
 
 def _asked(name: str, repo: str, revision: str, patience: Patience | None) -> Note:
-    told = repository(repo, revision, "model", patience)
+    told = model_repository(repo, revision, patience)
     files = needed(told.files)
     if CONFIG not in files:
         lacking = f"no {CONFIG}" if CONFIG not in told.files else f"neither {WHOLE} nor {OLDER}"

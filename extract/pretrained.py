@@ -108,8 +108,9 @@ def understood(where: Path, read: Callable[[], T]) -> T:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' bars and warnings to itself; what it was set to say is restored."""
-    from transformers.utils import logging
+    from transformers.utils import logging as it
 
+    logging: Any = it  # not all of it has types
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

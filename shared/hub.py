@@ -43,18 +43,18 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """What the hub says of a repository at one commit."""
+    """What the hub says of a model's repository at one commit."""
 
     commit: str
     files: tuple[str, ...]
     licence: str  # as its card names it, or ""
 
 
-def repository(repo: str, revision: str, kind: Kind, patience: Patience | None = None) -> Repository:
+def model_repository(repo: str, revision: str, patience: Patience | None = None) -> Repository:
     """The commit that a revision, or "" for the newest, stands for, and what files it has."""
     patience = patience or Patience()
-    full = full_revision(repo, revision, kind, patience)
-    return _ask(repo, revision, patience, lambda: _repository(repo, full, kind))
+    full = full_revision(repo, revision, "model", patience)
+    return _ask(repo, revision, patience, lambda: _repository(repo, full))
 
 
 def full_revision(repo: str, revision: str, kind: Kind, patience: Patience | None = None) -> str:
@@ -90,11 +90,10 @@ def _commits(endpoint: str | None, repo: str, kind: Kind) -> tuple[str, ...]:
     return tuple(commits)
 
 
-def _repository(repo: str, revision: str, kind: Kind) -> Repository:
+def _repository(repo: str, revision: str) -> Repository:
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=_endpoint(), library_name="mgx")
-    found = api.repo_info(repo, revision=revision or None, repo_type=kind)
+    found = HfApi(endpoint=_endpoint(), library_name="mgx").model_info(repo, revision=revision or None)
     if not found.sha:
         raise Refused(f"{repo}: the hub does not say which commit it is. Is HF_ENDPOINT right?")
     licence = getattr(found.card_data, "license", None) or ""

@@ -1,12 +1,12 @@
 """Found by name: one file in a folder, an entry point of a user's package, or `package.module:Name`."""
 
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -39,7 +39,7 @@ def stored_as(name: str) -> str:
         return name
     where = name.removeprefix(HUB)
     if where.startswith(("/", ".", "~")):
-        where = os.path.basename(os.path.abspath(os.path.expanduser(where)))
+        where = Path(where).expanduser().resolve().name
     return "hf_" + re.sub(r"[^A-Za-z0-9.-]+", "_", where)
 
 

@@ -177,9 +177,7 @@ def test_the_fingerprint_is_of_weights_and_preprocessing(snapshots: Any, home: H
     assert opened(moved, home).fingerprint() != before
 
 
-def test_older_weights_in_parts_and_in_pickles_are_read(
-    snapshots: Any, media: Any, home: Home, tmp_path: Path
-) -> None:
+def test_older_weights_in_parts_and_in_pickles_are_read(snapshots: Any, media: Any, home: Home, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     expected = encoded(opened(snapshots["clip"], home), "text", media["text"])

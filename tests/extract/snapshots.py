@@ -108,6 +108,48 @@ def clap_fused(folder: Path) -> Path:
     return clap(folder, fusion=True)
 
 
+def gemma(folder: Path) -> Path:
+    from transformers import (
+        EmbeddingGemma2Config,
+        EmbeddingGemma2Model,
+        EmbeddingGemma2Processor,
+        EmbeddingGemma2VideoProcessor,
+        Gemma4AudioFeatureExtractor,
+        Gemma4ImageProcessor,
+        GemmaTokenizer,
+    )
+
+    media = {"image": ("<|image>", "<|image|>", "<image|>"), "audio": ("<|audio>", "<|audio|>", "<audio|>")}
+    marks = [mark for marks in media.values() for mark in marks]
+    words = word_list(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *marks, "<|video|>"])
+    named = {}
+    for what, (begin, mark, end) in media.items():
+        named |= {f"bo{what[0]}_token": begin, f"{what}_token": mark, f"eo{what[0]}_token": end}
+    tokenizer = GemmaTokenizer(vocab=words, merges=[], extra_special_tokens=["<|video|>"], **named)
+    ids = {f"{key}_id": words[mark] for key, mark in named.items() if key != "eoa_token"}
+    places = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, **places, **ENDS, "sliding_window": 8}
+    text |= {"global_head_dim": 8, "sliding_window_pattern": 2, "hidden_size_per_layer_input": 8, "embedding_dim": 24}
+    seen = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "position_embedding_size": 128}
+    heard = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "output_proj_dims": 12}
+    torch.manual_seed(5)
+    sizes = EmbeddingGemma2Config(
+        text_config=text | {"vocab_size": len(words)},
+        vision_config=seen | {"model_type": "gemma4_vision", "pooling_kernel_size": 3},
+        audio_config=heard | {"model_type": "gemma4_audio", "subsampling_conv_channels": [128, 4]},
+        eoa_token_index=words["<audio|>"],
+        video_token_id=words["<|video|>"],
+        **ids,
+    )
+    processor = EmbeddingGemma2Processor(
+        feature_extractor=Gemma4AudioFeatureExtractor(),
+        image_processor=Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
+        tokenizer=tokenizer,
+        video_processor=EmbeddingGemma2VideoProcessor(patch_size=4, max_soft_tokens=70, max_frames=3),
+    )
+    return save(folder, EmbeddingGemma2Model(sizes), processor)
+
+
 SNAPSHOTS: dict[str, Callable[[Path], Path]] = {
     "clip": clip,
     "metaclip_2": metaclip_2,

@@ -5,10 +5,10 @@ length 1, is the vector (https://huggingface.co/google/embeddinggemma-2). transf
 release's own preprocessing: a film by a picture a second, at most 32, evenly chosen, and without its sound; of a
 sound the first 30 seconds. float16 overflows in this model, so there are bfloat16 and float32 only.
 
-The model was trained with a task in front of every input. Here text gets that for classification, as there is no telling
-a caption from the sentence of a class; media stand alone, which is what the processor makes of media without text.
-The release's own recipes do so for zero-shot classification of pictures; whether a task in front of media too would
-be better here is not known.
+The model was trained with a task in front of every input. Here text gets that for classification, as there is no
+telling a caption from the sentence of a class; media stand alone, which is what the processor makes of media without
+text. The release's own recipes do so for zero-shot classification of pictures; whether a task in front of media too
+would be better here is not known.
 """
 
 from collections.abc import Mapping, Sequence

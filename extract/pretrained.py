@@ -6,6 +6,7 @@ Weights are read as mgx reads all checkpoints, and every parameter has to be amo
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,20 +51,20 @@ def load_model(kind: str, config: Any, folder: Path, precision: str) -> Any:
     import transformers
 
     weights = stored_weights(folder)
-    with quiet():
-        model, said = getattr(transformers, kind).from_pretrained(
-            None,
-            config=config,
-            state_dict=weights,
-            dtype=getattr(torch, precision),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below
-        )
-    older = {name for name, _ in model.named_buffers()}  # which earlier versions wrote into their files
+    load = partial(
+        getattr(transformers, kind).from_pretrained,
+        None,
+        config=config,
+        state_dict=weights,
+        dtype=getattr(torch, precision),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are named below
+    )
+    model, said = understood(folder, load)
     problems = {
         "missing": set(said["missing_keys"]),
         "of another shape": {key[0] if isinstance(key, tuple) else key for key in said["mismatched_keys"]},
-        "unknown": set(said["unexpected_keys"]) - older,
+        "unknown": set(said["unexpected_keys"]),  # without those buffers that older files hold
     }
     told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
     if told:

@@ -1,6 +1,7 @@
 """Models of the hub as perceptors: their vectors are those of transformers, and what is wrong with one is one line."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,15 @@ def test_bfloat16_is_another_recipe_and_nearly_the_same_vector(snapshots: Any, m
         one, other = encoded(exact, modality, media[modality]), encoded(coarse, modality, media[modality])
         cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
         assert (cosines > 0.99).all() and (one != other).any()
+
+
+@pytest.mark.parametrize("family", ["clip", "metaclip_2", "siglip", "siglip2"])
+def test_attention_is_fused_and_another_process_sees_alike(family: str, snapshots: Any, media: Any, home: Home) -> None:
+    perceptor = opened(snapshots[family], home)
+    assert perceptor._model.config._attn_implementation == "sdpa" and not perceptor._model.training
+    view = perceptor.prepare("image", Modality(kind="image"), media["image"][1])
+    sent = pickle.loads(pickle.dumps(opened(snapshots[family], home)))
+    np.testing.assert_array_equal(sent.prepare("image", Modality(kind="image"), media["image"][1]), view)
 
 
 def test_it_says_what_it_is(snapshots: Any, home: Home, capsys: pytest.CaptureFixture[str]) -> None:

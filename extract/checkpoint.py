@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from mgx.extract import fetch_cli
 from mgx.extract.fetch_cli import fetch_parcel, settle_licence
+from mgx.extract.hub_models import note_model, parcel_of_model
 from mgx.extract.weights import (
     Checkpoint,
     checkpoint_states,
@@ -19,6 +21,7 @@ from mgx.extract.weights import (
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import amount, say
+from mgx.shared.registry import HUB
 
 LIST_EXAMPLE = """
 \b
@@ -31,6 +34,7 @@ Examples:
   mgx checkpoint fetch imagebind --accept-licence
   mgx checkpoint fetch languagebind --dry-run
   mgx checkpoint fetch unibind --from ~/Downloads/pretrained_weights.pt
+  mgx checkpoint fetch hf:openai/clip-vit-base-patch32
 """
 
 
@@ -89,10 +93,15 @@ def fetch_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Get the checkpoint NAME, or all that the perceptor NAME needs.
+    """Get the checkpoint NAME, or all that the perceptor NAME needs, or the model hf:owner/model[@revision].
 
     Stopped and started again, it continues at the byte. Exit code 1: something did not arrive.
     """
+    if name.startswith(HUB):
+        if path is not None:
+            raise BadRequest(f"--from is for checkpoints that mgx lists. A model in a folder is a perceptor: {HUB}PATH")
+        _fetch_model(name, home, dry_run, accept_licence, verify, as_json)
+        return
     found = find_checkpoints(name)
     if path is not None:
         _take(found, name, path, replace, accept_licence, home)
@@ -112,6 +121,18 @@ def fetch_command(
         raise failed[0]
     if failed:
         raise WorkFailed("\n".join(dict.fromkeys(map(str, failed))))
+
+
+def _fetch_model(name: str, home: Home, dry_run: bool, accept_licence: bool, verify: bool, as_json: bool) -> None:
+    """Get a model of the hub, at the commit that it had when that was first asked for."""
+    parcel = parcel_of_model(name, home, fetch_cli.PATIENCE)
+    if not dry_run:
+        note_model(parcel)
+    outcome = fetch_parcel(parcel, home, (), "", dry_run, accept_licence, True, verify, as_json)
+    if as_json:
+        click.echo(json.dumps([outcome], indent=1, ensure_ascii=False))
+    if not dry_run:
+        say(f"{name} is commit {parcel.sources[0].revision} and stays so. Another one: {HUB}owner/model@REVISION")
 
 
 def _take(found: list[Checkpoint], name: str, path: Path, replace: bool, accept_licence: bool, home: Home) -> None:

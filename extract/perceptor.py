@@ -15,8 +15,9 @@ Heavy libraries load inside functions. Workers open it again, on the CPU, and ca
     width_of        (source) -> features, where the source decides
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any, Literal, Protocol
 
@@ -26,7 +27,7 @@ from mgx.shared.errors import BadRequest, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.item import Item, Source
 from mgx.shared.manifest import Manifest, Modality
-from mgx.shared.registry import Registry
+from mgx.shared.registry import HUB, Registry
 
 Device = str  # "cpu", "cuda", "cuda:1"
 
@@ -60,7 +61,7 @@ PERCEPTORS = Registry("perceptor", "mgx.extract.perceptors", "PERCEPTOR", "mgx.p
 
 def open_perceptor(name: str, home: Home, device: Device, precision: str = "") -> Perceptor:
     """The perceptor called `name`, computing in `precision` or what it prefers. UnknownName if there is none."""
-    make = PERCEPTORS.get(name)
+    make = hub_perceptor(name) if name.startswith(HUB) else PERCEPTORS.get(name)
     chosen = {"precision": precision} if precision else {}
     if precision and "precision" not in signature(make).parameters:
         raise BadRequest(f"perceptor {name!r} computes in one precision only: leave --precision out.")
@@ -75,6 +76,13 @@ def open_perceptor(name: str, home: Home, device: Device, precision: str = "") -
     ]:
         raise UnknownName(f"{name!r} is no perceptor: it has no {missing[0]!r}.")
     return found
+
+
+def hub_perceptor(name: str) -> Callable[..., Perceptor]:
+    """What opens `hf:owner/model`."""
+    from mgx.extract.dual_encoder import DualEncoder
+
+    return partial(DualEncoder, name)
 
 
 def of_data(perceptor: Perceptor, manifest: Manifest, items: Sequence[Item]) -> Perceptor:

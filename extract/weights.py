@@ -103,7 +103,7 @@ def _digest(root: Path, state: FileState) -> str:
     record = read_record(root, state.path)
     if record is None or not is_of(record, path):
         found = path.stat()
-        sha256 = _file_digest(path, found.st_size, found.st_mtime_ns)
+        sha256 = digest_once(path, found.st_size, found.st_mtime_ns)
         record = Record(state.source, state.path, found.st_size, sha256, found.st_mtime_ns)
         with suppress(OSError):  # a folder that others keep
             write_record(root, record)
@@ -111,7 +111,7 @@ def _digest(root: Path, state: FileState) -> str:
 
 
 @cache
-def _file_digest(path: Path, size: int, changed: int) -> str:
+def digest_once(path: Path, size: int, changed: int) -> str:
     """sha256 of a file. Where nothing can be noted, gigabytes are still read but once a process."""
     return file_digest(path)
 

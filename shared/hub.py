@@ -41,6 +41,22 @@ class HubFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Repository:
+    """What the hub says of a model's repository at one commit."""
+
+    commit: str
+    files: tuple[str, ...]
+    licence: str  # as its card names it, or ""
+
+
+def model_repository(repo: str, revision: str, patience: Patience | None = None) -> Repository:
+    """The commit that a revision, or "" for the newest, stands for, and what files it has."""
+    patience = patience or Patience()
+    full = full_revision(repo, revision, "model", patience)
+    return _ask(repo, revision, patience, lambda: _repository(repo, full))
+
+
 def full_revision(repo: str, revision: str, kind: Kind, patience: Patience | None = None) -> str:
     """A revision as the hub takes it: beginnings of a commit's name are completed, anything else stays."""
     if not SHORT.fullmatch(revision):
@@ -72,6 +88,17 @@ def _commits(endpoint: str | None, repo: str, kind: Kind) -> tuple[str, ...]:
         commits += [row["id"] for row in response.json()]
         url = response.links.get("next", {}).get("url", "")
     return tuple(commits)
+
+
+def _repository(repo: str, revision: str) -> Repository:
+    from huggingface_hub import HfApi
+
+    found = HfApi(endpoint=_endpoint(), library_name="mgx").model_info(repo, revision=revision or None)
+    if not found.sha:
+        raise Refused(f"{repo}: the hub does not say which commit it is. Is HF_ENDPOINT right?")
+    licence = getattr(found.card_data, "license", None) or ""
+    files = tuple(sorted(file.rfilename for file in found.siblings or ()))
+    return Repository(found.sha, files, " ".join(licence) if isinstance(licence, list) else str(licence))
 
 
 def _metadata(repo: str, revision: str, path: str, kind: Kind) -> HubFile:

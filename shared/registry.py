@@ -1,14 +1,18 @@
 """Found by name: one file in a folder, an entry point of a user's package, or `package.module:Name`."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from mgx.shared.errors import UnknownName
+
+HUB = "hf:"  # begins the name of a model of the Hugging Face hub
 
 
 def near(name: str, known: Sequence[str]) -> str:
@@ -19,8 +23,24 @@ def near(name: str, known: Sequence[str]) -> str:
 
 
 def plain(name: str) -> str:
-    """Names that differ only in case, - and _ are one name: NYUDv2 is nyudv2, VGGSound-S is vggsound_s."""
-    return name.lower().replace("-", "").replace("_", "")
+    """Names that differ only in case, - and _ are one name: NYUDv2 is nyudv2, VGGSound-S is vggsound_s.
+
+    So are a model of the hub and the name that its embeddings are stored under.
+    """
+    return stored_as(name).lower().replace("-", "").replace("_", "")
+
+
+def stored_as(name: str) -> str:
+    """What folders and tables call a perceptor: hf:owner/model@revision is hf_owner_model_revision, others themselves.
+
+    A model that lies in a folder goes by the folder's name: hf:/data/my-clip is hf_my-clip.
+    """
+    if not name.startswith(HUB):
+        return name
+    where = name.removeprefix(HUB)
+    if where.startswith(("/", ".", "~")):
+        where = Path(where).expanduser().resolve().name
+    return "hf_" + re.sub(r"[^A-Za-z0-9.-]+", "_", where)
 
 
 def unknown(kind: str, name: str, known: Sequence[str], next_step: str = "") -> UnknownName:

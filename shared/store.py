@@ -127,7 +127,8 @@ class EmbeddingStore:
         if self.plan.about.get("made_by"):
             return str(self.plan.about["made_by"])
         named = shlex.quote(str(self.plan.about.get("reference") or self.plan.dataset))
-        return f"mgx extract --dataset {named} --perceptor {self.plan.perceptor}"
+        perceptor = shlex.quote(str(self.plan.recipe.get("perceptor", self.plan.perceptor)))
+        return f"mgx extract --dataset {named} --perceptor {perceptor}"
 
     # ---- writing
 

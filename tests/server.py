@@ -101,6 +101,7 @@ class Server:
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.commits: dict[str, list[str]] = {}  # of the hub: "datasets/owner/name" -> commit ids
+        self.cards: dict[str, dict[str, object]] = {}  # of the hub: what a repository's card says
         self.gated: set[str] = set()
         self.log: list[Asked] = []
         self.stopping = threading.Event()
@@ -213,7 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_as_hub(self, path: str) -> None:
         owner = self.owner
-        known = re.fullmatch(r"/(?:api/models/|api/(datasets/)|(datasets/)|)([^/]+/[^/]+)/(commits|resolve)/.*", path)
+        known = re.fullmatch(
+            r"/(?:api/models/|api/(datasets/)|(datasets/)|)([^/]+/[^/]+)(?:/(commits|resolve|revision)/.*)?", path
+        )
         repo = f"{known[1] or known[2] or ''}{known[3]}" if known else ""
         if known and repo in owner.gated:
             self._send(403, {"X-Error-Code": "GatedRepo"}, b"")
@@ -223,10 +226,24 @@ class _Handler(BaseHTTPRequestHandler):
             rows = [{"id": name, "title": "", "message": "", "date": "2026-01-01T00:00:00.000Z", "authors": []}
                     for name in owner.commits[repo]]  # fmt: skip
             self._send(200, {"Content-Type": "application/json"}, json.dumps(rows).encode())
+        elif known[4] in (None, "revision"):
+            self._describe(repo, path.partition("/revision/")[2] or "main")
         elif path.split("/resolve/")[1].split("/")[0] in (*owner.commits[repo], "main"):
             self._send(404, {"X-Error-Code": "EntryNotFound"}, b"")
         else:
             self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
+
+    def _describe(self, repo: str, revision: str) -> None:
+        """What the hub says of a repository at a revision."""
+        commits = self.owner.commits[repo]
+        if revision not in (*commits, "main"):
+            self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
+            return
+        commit = commits[-1] if revision == "main" else revision
+        start = f"/{repo}/resolve/{commit}/"
+        files = [{"rfilename": path.removeprefix(start)} for path in self.owner.files if path.startswith(start)]
+        told = {"id": repo, "sha": commit, "siblings": files, "cardData": self.owner.cards.get(repo, {})}
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self._begin(status, {**headers, "Content-Length": str(len(body))})

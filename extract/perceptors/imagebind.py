@@ -6,6 +6,7 @@ grey from 0 to 1, not normalised.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -86,7 +87,7 @@ class ImageBind:
             return spectrogram.clips(spectrogram.resampled(torch.from_numpy(wave), rate)).numpy()
         if modality == "video":
             return _clips(source)
-        raise BadRequest(f"imagebind embeds {', '.join(self.modalities)}, not {modality}.")
+        raise BadRequest(f"{self.name} embeds {', '.join(self.modalities)}, not {modality}.")
 
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
@@ -107,14 +108,23 @@ class ImageBind:
             import torch
 
             from mgx.extract.encoders.imagebind import HUGE, blank, towers_of
-            from mgx.extract.tensors import fill, read_weights
+            from mgx.extract.tensors import fill
 
-            path = require_checkpoint(self.checkpoint, self.home) / self.file
             tower = blank(HUGE[name])
-            fill(tower, towers_of(read_weights(path), self.prefix, str(path))[name], f"{path}, {name},")
+            fill(tower, towers_of(self._imagebind(), self.prefix, str(self._path))[name], f"{self._path}, {name},")
             self._towers[name] = tower.to(self.device, getattr(torch, self.precision))
         found: Tower = self._towers[name]
         return found
+
+    def _imagebind(self) -> Mapping[str, Any]:
+        """The tensors of the file, mapped into memory, less those of other networks in it."""
+        from mgx.extract.tensors import read_weights
+
+        return read_weights(self._path)
+
+    @property
+    def _path(self) -> Path:
+        return require_checkpoint(self.checkpoint, self.home) / self.file
 
 
 def _clips(source: Source) -> np.ndarray:

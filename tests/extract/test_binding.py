@@ -14,6 +14,7 @@ from mgx.extract.encoders import imagebind as network
 from mgx.extract.perceptors import imagebind, languagebind
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.perceptors.languagebind import LanguageBind
+from mgx.extract.perceptors.pointbind import PointBind
 from mgx.extract.perceptors.unibind import UniBind
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.home import Home
@@ -22,6 +23,7 @@ from mgx.shared.manifest import Modality
 from tests.extract import formula
 from tests.extract.published import clip, picture
 from tests.extract.test_encoders import TINY, checkpoint, golden
+from tests.extract.test_points import point_weights
 
 
 @pytest.fixture
@@ -95,10 +97,7 @@ def test_unibind_is_the_imagebind_in_its_file(
 ) -> None:
     weights = checkpoint(TINY)
     save(released / "imagebind" / ImageBind.file, weights)
-    save(
-        released / "unibind" / UniBind.file,
-        {f"bind.{k}": v for k, v in weights.items()} | {"logit_scale": torch.ones(())},
-    )
+    save(released / "unibind" / UniBind.file, {f"bind.{k}": v for k, v in weights.items()} | point_weights(8))
     one, other = ImageBind(home, "cpu"), UniBind(home, "cpu")
     other.ready()
     assert "all its weights are those of imagebind" in capsys.readouterr().err
@@ -109,6 +108,20 @@ def test_unibind_is_the_imagebind_in_its_file(
     save(released / "unibind" / UniBind.file, changed)
     UniBind(home, "cpu").ready()
     assert "1 of its tensors are not those of imagebind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [UniBind, PointBind])
+def test_points_lie_in_the_same_space(
+    kind: type[UniBind], released: Path, home: Home, sources: dict[str, Source], tmp_path: Path
+) -> None:
+    file = {f"bind.{k}": v for k, v in checkpoint(TINY).items()} | point_weights(8)
+    save(released / kind.checkpoint / kind.file, file)
+    np.save(tmp_path / "cloud.npy", formula.numbers("cloud", (512, 3)))
+    perceptor = kind(home, "cpu")
+    made = embedded(perceptor, {"point": tmp_path / "cloud.npy", "image": sources["image"]})
+    assert made["point"].shape == made["image"].shape == (8,)
+    assert np.linalg.norm(made["point"]) == pytest.approx(1, rel=1e-5)
+    assert kind(home, "cpu", "bfloat16").recipe("point", settings("other"))["precision"] == "float32"
 
 
 def test_missing_weights_say_how_to_get_them(released: Path, home: Home) -> None:

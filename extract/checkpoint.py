@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mgx.extract.fetch_cli import fetch_parcel, settle_licence
+from mgx.extract.verify import verify
 from mgx.extract.weights import (
     Checkpoint,
     checkpoint_states,
@@ -36,7 +37,10 @@ Examples:
 
 @click.group()
 def checkpoint() -> None:
-    """List and fetch the weights of perceptors."""
+    """List, fetch and verify the weights of perceptors."""
+
+
+checkpoint.add_command(verify)
 
 
 @checkpoint.command("list", epilog=LIST_EXAMPLE)

@@ -132,7 +132,7 @@ class Hierarchy(nn.Module):
         self.encoder_blocks = nn.ModuleList(map(Stage, widths[1:]))
 
     def forward(self, points: Tensor) -> Tensor:
-        tokens = None
+        tokens: Tensor | None = None
         parts = zip(STAGES, self.token_embed, self.encoder_pos_embeds, self.encoder_blocks, strict=True)
         for (count, near, _, radius), embed, place, stage in parts:
             centres = points[spread(points, count)]

@@ -94,6 +94,10 @@ class LanguageBind:
         vectors: np.ndarray = made.float().cpu().numpy()
         return vectors
 
+    def scale(self, modality: str) -> float:
+        """What the release multiplies a modality's vectors by, which have length 1 here. Loads the weights."""
+        return 1.0 if modality == "text" else float(self._model(checkpoint_of(modality)).clip.logit_scale.exp())
+
     def _config(self, modality: str) -> Mapping[str, Any]:
         """A checkpoint's own description."""
         name = checkpoint_of(modality)

@@ -29,6 +29,13 @@ SHOWN = 20  # skipped items listed of one store
 @click.command(epilog=EXAMPLES)
 @click.option("--dataset", required=True, metavar="D", help="A data set's name, or the path of its manifest.")
 @click.option("--perceptor", required=True, metavar="P", help="A perceptor's name, or package.module:Name.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["standard", "modalbed"]),
+    default="standard",
+    show_default=True,
+    help="modalbed: the perceptor as the published code ran it, where that differs.",
+)
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option(
@@ -44,6 +51,7 @@ def extract(
     home: Home,
     dataset: str,
     perceptor: str,
+    protocol: str,
     modalities: tuple[str, ...],
     device: str,
     precision: str | None,
@@ -61,9 +69,11 @@ def extract(
     from mgx.extract.dataset import load_items, require_media
     from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview, run_task
     from mgx.extract.perceptor import of_data, open_perceptor
+    from mgx.extract.published import perceptor_under
     from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
 
+    perceptor = perceptor_under(protocol, perceptor)
     opened = open_perceptor(perceptor, home, check_device(device), precision or "")
     manifest = find_manifest(dataset, home)
     require_media(manifest, opened.name)

@@ -22,6 +22,8 @@ from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mgx.extract.encoders.imagebind import Tower
 
 VERSION = 1  # of the preprocessing: another one is another fingerprint
@@ -83,7 +85,7 @@ class ImageBind:
             shifts = disparity(media.depth(source, settings.unit, settings.focal_baseline), camera)
             return ((pixels.grey(shifts) - DEPTH_MEAN) / DEPTH_STD).numpy()
         if modality == "audio":
-            wave, rate = media.sound(source)
+            wave, rate = self._sound(source)
             return spectrogram.clips(spectrogram.resampled(torch.from_numpy(wave), rate)).numpy()
         if modality == "video":
             return _clips(source)
@@ -92,15 +94,30 @@ class ImageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
-        from mgx.extract.words import tokens
-
-        batch = tokens(views) if modality == "text" else torch.from_numpy(np.stack(views))
+        batch = self._tokens(views) if modality == "text" else torch.from_numpy(np.stack(views))
         tower = self._tower(TOWERS[modality])
         if modality != "text":
             batch = batch.to(getattr(torch, self.precision))
+        lots = self._lots(modality, tower, views)
         with torch.inference_mode():
-            vectors: np.ndarray = tower(batch.to(self.device)).float().cpu().numpy()
+            vectors: np.ndarray = tower(batch.to(self.device), lots).float().cpu().numpy()
         return vectors
+
+    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+        """(channel, sample) and samples a second."""
+        from mgx.extract import media
+
+        return media.sound(source)
+
+    def _tokens(self, texts: Sequence[str]) -> "Tensor":
+        """(item, 77)"""
+        from mgx.extract.words import tokens
+
+        return tokens(texts)
+
+    def _lots(self, modality: str, tower: "Tower", views: Sequence[Any]) -> "Tensor | None":
+        """What decides which branches are dropped: none."""
+        return None
 
     def _tower(self, name: str) -> "Tower":
         """One modality's encoder, of whose weights alone the file is read."""

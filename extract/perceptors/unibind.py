@@ -3,7 +3,7 @@
 Lyu, Zheng, Zhou, Wang, UniBind: LLM-Augmented Unified and Balanced Representation Space to Bind Them All, CVPR 2024,
 https://arxiv.org/abs/2403.12532. The projections that its paper adds are not in the released file. Users report that
 the ImageBind in it is the released one: `ready` compares the two where both are there, and says so. Beside it the file
-holds Point-Bind's encoder: modality `point`.
+holds Point-Bind's encoder: modality `point`. Its thermal pictures are grey from -1 to 1, unlike those of `imagebind`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +45,12 @@ class UniBind(ImageBind):
             say(f"{self.name}: all its weights are those of imagebind. The two are one perceptor, not two.")
 
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
-        recipe = super().recipe(modality, settings)
-        return {**recipe, "precision": "float32"} if modality == "point" else recipe
+        changes = {"point": {"precision": "float32"}, "thermal": {"range": "-1 to 1"}}
+        return {**super().recipe(modality, settings), **changes.get(modality, {})}
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+        if modality == "thermal":
+            return super().prepare(modality, settings, source) * 2 - 1
         if modality != "point":
             return super().prepare(modality, settings, source)
         from mgx.extract.clouds import cloud

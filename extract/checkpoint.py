@@ -9,6 +9,7 @@ import click
 from mgx.extract import fetch_cli
 from mgx.extract.fetch_cli import fetch_parcel, settle_licence
 from mgx.extract.hub_models import note_model, parcel_of_model
+from mgx.extract.verify import verify
 from mgx.extract.weights import (
     Checkpoint,
     checkpoint_states,
@@ -40,7 +41,10 @@ Examples:
 
 @click.group()
 def checkpoint() -> None:
-    """List and fetch the weights of perceptors."""
+    """List, fetch and verify the weights of perceptors."""
+
+
+checkpoint.add_command(verify)
 
 
 @checkpoint.command("list", epilog=LIST_EXAMPLE)

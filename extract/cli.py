@@ -35,7 +35,14 @@ SHOWN = 20  # skipped items listed of one store
     required=True,
     multiple=True,
     metavar="P",
-    help="A perceptor's name, or package.module:Name. Several (repeatable) share one pass over the media.",
+    help="A name, package.module:Name, or hf:owner/model. Several (repeatable) share one pass over the media.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["standard", "modalbed"]),
+    default="standard",
+    show_default=True,
+    help="modalbed: the perceptor as the published code ran it, where that differs.",
 )
 @click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
@@ -64,6 +71,7 @@ def extract(
     home: Home,
     dataset: str,
     perceptors: tuple[str, ...],
+    protocol: str,
     modalities: tuple[str, ...],
     device: str,
     precision: str | None,
@@ -86,12 +94,14 @@ def extract(
     from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview
     from mgx.extract.passes import passes_of, run_pass
     from mgx.extract.perceptor import of_data, open_perceptor, opening_of
+    from mgx.extract.published import perceptor_under
     from mgx.shared.device import check_device
     from mgx.shared.manifest import find_manifest
     from mgx.shared.store import require_free
 
     check_device(device)
-    asked = {name: open_perceptor(name, home, device, precision or "") for name in dict.fromkeys(perceptors)}
+    names = dict.fromkeys(perceptor_under(protocol, name) for name in perceptors)
+    asked = {name: open_perceptor(name, home, device, precision or "") for name in names}
     manifest = find_manifest(dataset, home)
     for perceptor in asked.values():
         require_media(manifest, perceptor.name)

@@ -1,5 +1,7 @@
 """Sound as encoders want it: 16 kHz, log-mel spectrograms of short clips."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,15 +44,17 @@ def clips(wave: Tensor, bins: int = 128, frames: int = 204, count: int = 3) -> T
     return (torch.stack(made)[:, None] + 4.268) / 9.138
 
 
-def thirds(wave: Tensor, bins: int, frames: int, mean: float, std: float) -> Tensor:
+def thirds(
+    wave: Tensor, bins: int, frames: int, mean: float, std: float, lots: Sequence[float] = (0.0, 0.0, 0.0)
+) -> Tensor:
     """(channel, sample) at 16 kHz -> (3, bins, frames): LanguageBind's view. A longer sound in three cuts, each at the
-    first place of its third (its authors draw the place); a shorter one repeated.
+    first place of its third, or where `lots`, between 0 and 1, say (its authors draw them); a shorter one repeated.
     """
     mel = log_mel(wave - wave.mean(), bins)
     length = mel.shape[1]
     if length > frames:
         thirds = torch.tensor_split(torch.arange(length - frames + 1), 3)
-        starts = [int(own[0]) if len(own) else 0 for own in thirds]
+        starts = [int(own[int(lot * len(own))]) if len(own) else 0 for own, lot in zip(thirds, lots, strict=True)]
         cuts = [mel[:, start : start + frames] for start in starts]
     else:
         cuts = [mel.repeat(1, -(-frames // length))[:, :frames]] * 3

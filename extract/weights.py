@@ -75,7 +75,11 @@ def require_checkpoint(name: str, home: Home) -> Path:
     """
     (checkpoint,) = (one for one in known_checkpoints() if one.name == name)
     root, states = home.checkpoints / name, checkpoint_states(checkpoint, home)
-    if missing := [state.path for state in states if not (state.done or state.optional)]:
+    lacking = [state for state in states if not (state.done or state.optional)]
+    if other := [state for state in lacking if state.size and (root / state.path).is_file()]:
+        wrong = f"{root / other[0].path} has {other[0].bytes} bytes, expected {other[0].size}."
+        raise Damaged(f"{wrong} Get the right one: mgx checkpoint fetch {name}")
+    if missing := [state.path for state in lacking]:
         raise NotThere(
             f"checkpoint {name!r} is not there: no {', '.join(missing)}. Get it: mgx checkpoint fetch {name}"
         )

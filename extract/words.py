@@ -13,15 +13,16 @@ from torch import Tensor
 LENGTH, START, END, MERGES = 77, 49406, 49407, 48894
 
 
-def tokens(texts: Sequence[str]) -> Tensor:
-    """(item, 77) int64: start, pieces, end, zeros. What is too long is cut before the end token.
+def tokens(texts: Sequence[str], keep_end: bool = True) -> Tensor:
+    """(item, 77) int64: start, pieces, end, zeros. What is too long is cut before the end token, or with it.
 
     Zeros behind the end change nothing: a token sees only what stands before it.
     """
     made = torch.zeros((len(texts), LENGTH), dtype=torch.int64)
     for n, text in enumerate(texts):
-        pieces = _tokenizer()(cleaned(text), add_special_tokens=False)["input_ids"][: LENGTH - 2]
-        made[n, : len(pieces) + 2] = torch.tensor([START, *pieces, END])
+        pieces = _tokenizer()(cleaned(text), add_special_tokens=False)["input_ids"]
+        whole = [START, *(pieces[: LENGTH - 2] if keep_end else pieces), END][:LENGTH]
+        made[n, : len(whole)] = torch.tensor(whole)
     return made
 
 

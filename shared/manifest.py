@@ -211,7 +211,7 @@ class Modality(Block):
 
     LATER: ClassVar[tuple[str, ...]] = ("track_of", "policy", "template", "focal", "baseline")
 
-    kind: Literal["image", "depth", "text", "audio", "video", "thermal", "vector", "other"]
+    kind: Literal["image", "depth", "text", "audio", "video", "thermal", "point", "vector", "other"]
     path: Inside | None = None
     column: str | None = None
     track_of: Name | None = None

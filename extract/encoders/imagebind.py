@@ -8,7 +8,7 @@ normalised, projected, brought to length 1, scaled. An item may come as several 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -38,6 +38,7 @@ class Size:
     pre_norm: bool = False
     bias_kv: bool = True
     scale: float | None = None  # of the output; None: length 1
+    drop: float = 0.0  # in training, of the last block's branches; the first block's is 0, between them evenly more
     vocabulary: int = 0
     out: int = 1024
 
@@ -47,10 +48,10 @@ HUGE: Mapping[str, Size] = {
         1280, 32, 16, 256, "video", channels=3, patch=14, stride=14, stem_norm=False, pre_norm=True, bias_kv=False
     ),
     "text": Size(1024, 24, 16, 77, "text", stem_norm=False, bias_kv=False, scale=1 / 0.07, vocabulary=49408),
-    "audio": Size(768, 12, 12, 228, stride=10, scale=20.0),
+    "audio": Size(768, 12, 12, 228, stride=10, scale=20.0, drop=0.1),
     "depth": Size(384, 12, 8, 196, scale=5.0),
     "thermal": Size(768, 12, 12, 196, scale=10.0),
-    "imu": Size(512, 6, 8, 250, "readings", channels=6, patch=8, stride=8, scale=5.0),
+    "imu": Size(512, 6, 8, 250, "readings", channels=6, patch=8, stride=8, scale=5.0, drop=0.7),
 }
 
 
@@ -97,9 +98,11 @@ class Block(nn.Module):
         self.attn = Attention(size.width, size.heads, size.bias_kv, causal=size.stem == "text")
         self.mlp = MLP(size.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm_1(x))
-        return x + self.mlp(self.norm_2(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
+        """`weights` (item, token, 1) of what each of the two branches adds."""
+        first, second = weights if weights is not None else (1.0, 1.0)
+        x = x + first * self.attn(self.norm_1(x))
+        return x + second * self.mlp(self.norm_2(x))  # type: ignore[no-any-return]
 
 
 class Stem(nn.Module):
@@ -169,26 +172,42 @@ class Tower(nn.Module):
         self.log_scale: Tensor | None
         self.register_buffer("log_scale", scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Items, or clips of items (item, clip, ...), whose outputs are averaged."""
+    def forward(self, x: Tensor, lots: Tensor | None = None) -> Tensor:
+        """Items, or clips of items (item, clip, ...), whose outputs are averaged.
+
+        `lots` (item, *self.lots), between 0 and 1, decide what is dropped in training. Without them nothing is.
+        """
         clips = x.shape[1] if x.ndim == self._ndim + 1 else 0
-        vectors = self._read_out(x.flatten(0, 1) if clips else x)
+        if lots is not None:
+            lots = lots.repeat_interleave(clips or 1, 0)
+        vectors = self._read_out(x.flatten(0, 1) if clips else x, lots)
         return vectors.view(-1, clips, vectors.shape[-1]).mean(1) if clips else vectors
+
+    @property
+    def lots(self) -> tuple[int, int, int]:
+        """(block, branch, token): the released code drops what a branch adds to a token, the same in every clip."""
+        return self.size.depth, 2, self.pos_embed.shape[1]
+
+    def _kept(self, lots: Tensor) -> Tensor:
+        """(item, block, branch, token) lots -> (block, branch, item, token, 1) weights: 0, or what makes up for it."""
+        share = 1 - torch.linspace(0, self.size.drop, self.size.depth)[:, None, None].to(lots)
+        return ((lots < share) / share).permute(1, 2, 0, 3)[..., None]
 
     @property
     def _ndim(self) -> int:
         """Axes of a batch of single clips."""
         return {"video": 5, "picture": 4, "text": 2, "readings": 3}[self.size.stem]
 
-    def _read_out(self, x: Tensor) -> Tensor:
+    def _read_out(self, x: Tensor, lots: Tensor | None) -> Tensor:
         tokens = self.stem(x)
         if self.cls_token is not None:
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1)
         tokens = tokens + self.pos_embed
         if self.pre_norm is not None:
             tokens = self.pre_norm(tokens)
-        for block in self.blocks:
-            tokens = block(tokens)
+        kept = [None] * len(self.blocks) if lots is None else self._kept(lots).to(tokens.dtype)
+        for block, weights in zip(self.blocks, kept, strict=True):
+            tokens = block(tokens, weights)
         # Of a text the end token, which has the largest number; else the class token.
         read = tokens[torch.arange(len(x), device=x.device), x.argmax(-1)] if self.size.stem == "text" else tokens[:, 0]
         vectors = normalize(self.projection(self.norm(read)), dim=-1)

@@ -6,6 +6,7 @@ grey from 0 to 1, not normalised.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +22,8 @@ from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mgx.extract.encoders.imagebind import Tower
 
 VERSION = 1  # of the preprocessing: another one is another fingerprint
@@ -82,26 +85,42 @@ class ImageBind:
             shifts = disparity(media.depth(source, settings.unit, settings.focal_baseline), camera)
             return ((pixels.grey(shifts) - DEPTH_MEAN) / DEPTH_STD).numpy()
         if modality == "audio":
-            wave, rate = media.sound(source)
+            wave, rate = self._sound(source)
             return spectrogram.clips(spectrogram.resampled(torch.from_numpy(wave), rate)).numpy()
         if modality == "video":
             return film_clips(source)
-        raise BadRequest(f"imagebind embeds {', '.join(self.modalities)}, not {modality}.")
+        raise BadRequest(f"{self.name} embeds {', '.join(self.modalities)}, not {modality}.")
 
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
         from mgx.extract.tensors import batch_of
-        from mgx.extract.words import tokens
 
         tower = self._tower(TOWERS[modality])
+        lots = self._lots(modality, tower, views)
         with torch.inference_mode():
             if modality == "text":
-                batch = tokens(views).to(self.device)
+                batch = self._tokens(views).to(self.device)
             else:
                 batch = batch_of(views, self.device, getattr(torch, self.precision))
-            vectors: np.ndarray = tower(batch).float().cpu().numpy()
+            vectors: np.ndarray = tower(batch, lots).float().cpu().numpy()
         return vectors
+
+    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+        """(channel, sample) and samples a second."""
+        from mgx.extract import media
+
+        return media.sound(source)
+
+    def _tokens(self, texts: Sequence[str]) -> "Tensor":
+        """(item, 77)"""
+        from mgx.extract.words import tokens
+
+        return tokens(texts)
+
+    def _lots(self, modality: str, tower: "Tower", views: Sequence[Any]) -> "Tensor | None":
+        """What decides which branches are dropped: none."""
+        return None
 
     def _tower(self, name: str) -> "Tower":
         """One modality's encoder, of whose weights alone the file is read."""
@@ -109,14 +128,23 @@ class ImageBind:
             import torch
 
             from mgx.extract.encoders.imagebind import HUGE, blank, towers_of
-            from mgx.extract.tensors import fill, read_weights
+            from mgx.extract.tensors import fill
 
-            path = require_checkpoint(self.checkpoint, self.home) / self.file
             tower = blank(HUGE[name])
-            fill(tower, towers_of(read_weights(path), self.prefix, str(path))[name], f"{path}, {name},")
+            fill(tower, towers_of(self._imagebind(), self.prefix, str(self._path))[name], f"{self._path}, {name},")
             self._towers[name] = tower.to(self.device, getattr(torch, self.precision))
         found: Tower = self._towers[name]
         return found
+
+    def _imagebind(self) -> Mapping[str, Any]:
+        """The tensors of the file, mapped into memory, less those of other networks in it."""
+        from mgx.extract.tensors import read_weights
+
+        return read_weights(self._path)
+
+    @property
+    def _path(self) -> Path:
+        return require_checkpoint(self.checkpoint, self.home) / self.file
 
 
 def film_clips(source: Source) -> np.ndarray:

@@ -31,6 +31,7 @@ class LanguageBind:
     kind: Literal["binding"] = "binding"
     modalities = ("image", "text", "audio", "depth", "thermal", "video")
     width = 768
+    text_of = "image"  # whose checkpoint reads text
 
     def __init__(self, home: Home, device: Device, precision: str = "") -> None:
         self.home, self.device = home, device
@@ -40,7 +41,7 @@ class LanguageBind:
 
     def ready(self, modalities: Sequence[str] = ()) -> None:
         """NotThere says how to fetch the weights; their licences are shown."""
-        for name in dict.fromkeys(checkpoint_of(m) for m in modalities or self.modalities):
+        for name in dict.fromkeys(self._checkpoint(m) for m in modalities or self.modalities):
             require_checkpoint(name, self.home)
             (found,) = find_checkpoints(name)
             say(f"{found.title}: licence {found.licence.id}. {found.licence.note}")
@@ -49,8 +50,8 @@ class LanguageBind:
         return digest([self.name, VERSION, self.precision])
 
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
-        weights = checkpoint_digest(checkpoint_of(modality), self.home)
-        return {"precision": self.precision, "checkpoint": checkpoint_of(modality), "weights": weights}
+        weights = checkpoint_digest(self._checkpoint(modality), self.home)
+        return {"precision": self.precision, "checkpoint": self._checkpoint(modality), "weights": weights}
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
         """One view: an array, of text the text itself."""
@@ -69,15 +70,17 @@ class LanguageBind:
             return pixels.normalised(pixels.bicubic(shown)).numpy()
         vision = self._config(modality)["vision_config"]
         if modality == "audio":
-            wave, rate = media.sound(source)
+            wave, rate = self._sound(source)
             own = spectrogram.resampled(torch.from_numpy(wave), rate)
             sizes = int(vision["num_mel_bins"]), int(vision["target_length"])
-            return spectrogram.thirds(own, *sizes, vision["audio_mean"], vision["audio_std"]).numpy()
+            about = vision["audio_mean"], vision["audio_std"]
+            return spectrogram.thirds(own, *sizes, *about, self._lots("cuts", wave, 3)).numpy()
         if modality == "video":
             times, _ = media.timeline(source)
             chosen = torch.linspace(0, len(times) - 1, int(vision["num_frames"])).long().tolist()
             shown = torch.from_numpy(media.frames(source, [times[n] for n in chosen])).permute(3, 0, 1, 2).float() / 255
-            return pixels.centre(pixels.bilinear(pixels.normalised(shown))).numpy()
+            seen = pixels.centre(pixels.bilinear(pixels.normalised(shown))).numpy()
+            return seen if self._lots("flip", seen, 1)[0] < 0.5 else np.ascontiguousarray(seen[..., ::-1])
         raise BadRequest(f"languagebind embeds {', '.join(self.modalities)}, not {modality}.")
 
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
@@ -86,7 +89,7 @@ class LanguageBind:
         from mgx.extract.tensors import batch_of
         from mgx.extract.words import tokens
 
-        model = self._model(checkpoint_of(modality))
+        model = self._model(self._checkpoint(modality))
         with torch.inference_mode():
             if modality == "text":
                 made = model.text(tokens(views).to(self.device))
@@ -95,9 +98,27 @@ class LanguageBind:
         vectors: np.ndarray = made.float().cpu().numpy()
         return vectors
 
+    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+        """(channel, sample) and samples a second."""
+        from mgx.extract import media
+
+        return media.sound(source)
+
+    def _lots(self, purpose: str, content: np.ndarray, count: int) -> list[float]:
+        """What the release draws between 0 and 1 when it embeds: none is drawn."""
+        return [0.0] * count
+
+    def scale(self, modality: str) -> float:
+        """What the release multiplies a modality's vectors by, which have length 1 here. Loads the weights."""
+        return 1.0 if modality == "text" else float(self._model(self._checkpoint(modality)).clip.logit_scale.exp())
+
+    def _checkpoint(self, modality: str) -> str:
+        """The checkpoint that embeds a modality."""
+        return f"languagebind_{self.text_of if modality == 'text' else modality}"
+
     def _config(self, modality: str) -> Mapping[str, Any]:
         """A checkpoint's own description."""
-        name = checkpoint_of(modality)
+        name = self._checkpoint(modality)
         if name not in self._configs:
             path = require_checkpoint(name, self.home) / "config.json"
             try:
@@ -121,11 +142,6 @@ class LanguageBind:
             fill(model.clip, weights, str(path))
             self._models[name] = model.to(self.device, getattr(torch, self.precision)).eval()
         return self._models[name]
-
-
-def checkpoint_of(modality: str) -> str:
-    """The checkpoint that embeds a modality."""
-    return f"languagebind_{'image' if modality == 'text' else modality}"
 
 
 PERCEPTOR = LanguageBind

@@ -2,22 +2,28 @@
 
 Lyu, Zheng, Zhou, Wang, UniBind: LLM-Augmented Unified and Balanced Representation Space to Bind Them All, CVPR 2024,
 https://arxiv.org/abs/2403.12532. The projections that its paper adds are not in the released file. Users report that
-the ImageBind in it is the released one: `ready` compares the two where both are there, and says so.
+the ImageBind in it is the released one: `ready` compares the two where both are there, and says so. Beside it the file
+holds Point-Bind's encoder: modality `point`. Its thermal pictures are grey from -1 to 1, unlike those of `imagebind`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from mgx.extract.perceptors.imagebind import ImageBind
-from mgx.extract.tensors import read_weights
 from mgx.extract.weights import require_checkpoint
 from mgx.shared.errors import NotThere
+from mgx.shared.item import Source
+from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
 
 class UniBind(ImageBind):
-    """Meets `Perceptor`."""
+    """Meets `Perceptor`. Points are encoded in float32: their grouping would not survive less."""
 
     name = "unibind"
+    modalities = (*ImageBind.modalities, "point")
     checkpoint, file, prefix = "unibind", "unibind.pt", "bind."
 
     def ready(self, modalities: Sequence[str] = ()) -> None:
@@ -26,15 +32,56 @@ class UniBind(ImageBind):
             other = require_checkpoint(ImageBind.checkpoint, self.home) / ImageBind.file
         except NotThere:
             return
-        own = read_weights(require_checkpoint(self.checkpoint, self.home) / self.file)
+        from mgx.extract.tensors import read_weights
+
+        own = read_weights(self._path)
         different = sum(
             f"{self.prefix}{key}" not in own or not own[f"{self.prefix}{key}"].equal(tensor)
             for key, tensor in read_weights(other).items()
         )
         if different:
-            say(f"unibind: {different} of its tensors are not those of imagebind.")
+            say(f"{self.name}: {different} of its tensors are not those of imagebind.")
         else:
-            say("unibind: all its weights are those of imagebind. The two are one perceptor, not two.")
+            say(f"{self.name}: all its weights are those of imagebind. The two are one perceptor, not two.")
+
+    def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
+        changes = {"point": {"precision": "float32"}, "thermal": {"range": "-1 to 1"}}
+        return {**super().recipe(modality, settings), **changes.get(modality, {})}
+
+    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+        if modality == "thermal":
+            return super().prepare(modality, settings, source) * 2 - 1
+        if modality != "point":
+            return super().prepare(modality, settings, source)
+        from mgx.extract.clouds import cloud
+
+        return cloud(source)
+
+    def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+        if modality != "point":
+            return super().encode(modality, views)
+        import torch
+
+        network = self._points()
+        with torch.inference_mode():
+            vectors: np.ndarray = network([torch.from_numpy(view).to(self.device) for view in views]).cpu().numpy()
+        return vectors
+
+    def _points(self) -> Any:
+        if "point" not in self._towers:
+            from mgx.extract.encoders.imagebind import HUGE
+            from mgx.extract.encoders.pointbind import blank, points_of
+            from mgx.extract.tensors import fill, read_weights
+
+            network = blank(HUGE["vision"].out)
+            fill(network, points_of(read_weights(self._path)), f"{self._path}, point,")
+            self._towers["point"] = network.to(self.device)
+        return self._towers["point"]
+
+    def _imagebind(self) -> Mapping[str, Any]:
+        from mgx.extract.encoders.pointbind import HEAD
+
+        return {key: tensor for key, tensor in super()._imagebind().items() if key not in HEAD}
 
 
 PERCEPTOR = UniBind

@@ -9,7 +9,8 @@ import click
 
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
-from mgx.shared.progress import Progress, progress, say
+from mgx.shared.log import note
+from mgx.shared.progress import Progress, progress, say, warn
 
 if TYPE_CHECKING:
     from mgx.learn.features import FeatureSet
@@ -102,7 +103,8 @@ def learn(
         return
     order = Order(tuple(names), asked, probe, check_device(device), as_json)
     joins = _joins(home, dataset, perceptor, setting, name)
-    failed = total = 0
+    failed: dict[str, MgxError] = {}
+    total = 0
     with progress() as bars:
         for where, join in joins.items():
             try:
@@ -110,11 +112,13 @@ def learn(
             except MgxError as error:
                 if len(joins) == 1:
                     raise
-                failed += 1
-                say(f"{where}: {error}")
+                failed[where] = error
+                warn(f"{where}: {error}")
     say(f"{total} runs trained now. Tables: mgx select --method all")
     if failed:
-        raise WorkFailed(f"{failed} of {len(joins)} embedded data sets failed, as said above; the others are done.")
+        lines = [f"{where}: {error}" for where, error in failed.items()]
+        end = f"{len(failed)} of {len(joins)} embedded data sets failed; the others are done."
+        raise WorkFailed("\n".join([*lines, f"{end} When they are mended, the same command trains what is missing."]))
 
 
 def _fraction(text: str) -> tuple[str, float]:
@@ -158,19 +162,21 @@ def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> 
 
     runs, beside = _asked_runs(order.names, data, order.asked, order.probe)
     left = todo(home, data, [r for own in runs.values() for r in own], beside)
-    for note in check(left):
-        say(f"{data.dataset} {data.perceptor}: {note}")
+    for remark in check(left):
+        say(f"{data.dataset} {data.perceptor}: {remark}")
     for name, own in runs.items():
         write_sweep(home, Sweep(_command(name, frame_of(data), order), tuple(own)))
     statuses = []
     for record in work(home, left, bars, order.device):
         statuses.append(record.status)
+        run = record.run
+        note("run", key=run.key, algorithm=run.algorithm, test=run.test, status=record.status, at=record.diverged_at)
         if order.as_json:
             click.echo(record.to_json())
     asked = sum(map(len, runs.values())) + len(beside)
     say(f"{data.dataset} {data.perceptor}: {asked} runs asked for, all recorded in {home.runs}")
     if diverged := statuses.count("diverged"):
-        say(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
+        warn(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
     return len(statuses)
 
 

@@ -199,6 +199,19 @@ def _readable(path: Path, refused: Refused) -> Iterator[RunRecord]:
             refused.reasons.append(str(error))
 
 
+def read_states(home: Home, refused: Refused) -> dict[str, str]:
+    """Run key -> "finished" or "diverged", of all records. Quick: checksums are left to those who read the scores."""
+    found: dict[str, str] = {}
+    for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
+        try:
+            for line in path.read_bytes().splitlines():
+                record = json.loads(line)
+                found.setdefault(record["key"], record["status"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            refused.reasons.append(f"{path}: not run records ({type(error).__name__}: {error}).")
+    return found
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What one `mgx learn` asked for: the command that asks again, and the runs."""

@@ -198,11 +198,11 @@ def _stores(home: Home) -> Iterator[StoreState]:
 
 def _sweeps(home: Home, problems: list[str]) -> Iterator[SweepState]:
     """Each sweep that was asked for, and how many of its runs are recorded."""
-    from mgx.shared.records import Refused, read_records, read_sweeps
+    from mgx.shared.records import Refused, read_states, read_sweeps
 
     refused = Refused()
     sweeps = read_sweeps(home, refused)
-    states = {key: record.status for key, record in read_records(home, refused=refused).items()}
+    states = read_states(home, refused)
     problems += refused.reasons
     for sweep in sweeps:
         counts = Counter(states.get(run.key, "missing") for run in sweep.runs)

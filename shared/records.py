@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mgx.shared.errors import Damaged
+from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.files import canonical, digest, write_whole
 from mgx.shared.home import Home
 
@@ -121,7 +121,7 @@ class RunRecord:
             record = _record(body)
         except Damaged:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MISSHAPEN as error:
             raise Damaged(f"{where}: not a run record ({type(error).__name__}: {error}).") from error
         if record.run.key != key:
             raise Damaged(f"{where}: the run does not match its key.")
@@ -207,7 +207,7 @@ def read_states(home: Home, refused: Refused) -> dict[str, str]:
             for line in path.read_bytes().splitlines():
                 record = json.loads(line)
                 found.setdefault(record["key"], record["status"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *MISSHAPEN) as error:
             refused.reasons.append(f"{path}: not run records ({type(error).__name__}: {error}).")
     return found
 
@@ -238,6 +238,6 @@ def read_sweeps(home: Home, refused: Refused) -> list[Sweep]:
             body = json.loads(path.read_text())
             runs = (Run(**{**r, "train": tuple(r["train"]), "test": tuple(r["test"])}) for r in body["runs"])
             sweeps.append(Sweep(body["command"], tuple(runs)))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *MISSHAPEN) as error:
             refused.reasons.append(f"{path}: not a sweep ({error}).")
     return sweeps

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import click
 
-from mgx.shared.errors import Damaged
+from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.home import Home
 from mgx.shared.log import alive, harmless
 from mgx.shared.progress import how_far
@@ -126,7 +126,7 @@ def _commands(home: Home, problems: list[str]) -> Iterator[Command]:
     for path in sorted(home.logs.glob("*.jsonl")):
         try:
             yield _command(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *MISSHAPEN) as error:
             problems.append(f"{path}: not the log of a command ({error}).")
 
 
@@ -174,7 +174,7 @@ def _events(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     for line in tail:
         try:
             events.append(json.loads(line))
-        except ValueError:  # half of a line, written as the disk filled up
+        except (ValueError, RecursionError):  # half of a line, written as the disk filled up
             continue
     return start, events
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgx.extract.hdf5 import own_array, require_texts
 from mgx.shared.errors import BadManifest
 from mgx.shared.files import whole_file
 
@@ -61,7 +62,16 @@ def _h5(path: Path) -> Arrays:
     import h5py
 
     with h5py.File(path, "r") as file:
-        return {key: node[()] for key, node in file.items() if isinstance(node, h5py.Dataset) and node.shape}
+        require_texts(path, file)
+        arrays = {key: own_array(file, key, texts=True) for key in file if not _is_group(file, key)}
+    return {key: array for key, array in arrays.items() if array.shape}
+
+
+def _is_group(file: Any, key: str) -> bool:
+    """Whether a name stands for arrays of its own, which are not read."""
+    import h5py
+
+    return file.get(key, getclass=True, getlink=True) is h5py.HardLink and file.get(key, getclass=True) is h5py.Group
 
 
 def _parquet(path: Path) -> Arrays:

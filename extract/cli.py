@@ -1,6 +1,7 @@
 """`mgx extract`: media in, vectors out."""
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ import click
 
 from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
-from mgx.shared.progress import progress, say
+from mgx.shared.log import note
+from mgx.shared.progress import progress, say, warn
 
 if TYPE_CHECKING:
     from mgx.extract.job import Outcome, Task
@@ -129,6 +131,7 @@ def extract(
                 done[outcome.store] = outcome
     outcomes = [done[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in tasks]
     for outcome in outcomes:
+        note("store", **_counts(outcome))
         without = f" ({outcome.absent} more have none)" if outcome.absent else ""
         say(
             f"{outcome.store}: {outcome.items} items{without}, {outcome.written} of {outcome.shards} shards written now"
@@ -136,19 +139,25 @@ def extract(
         if outcome.without:
             say(f"  {len(outcome.without)} of them do not have it: their files hold no such track")
         for item, reason in list(outcome.skipped.items())[:SHOWN]:
-            say(f"  skipped {item}: {reason}")
+            warn(f"  skipped {item}: {reason}")
         if len(outcome.skipped) > SHOWN:
-            say(f"  and {len(outcome.skipped) - SHOWN} more; all of them: --json")
+            warn(f"  and {len(outcome.skipped) - SHOWN} more; all of them: --json")
     if as_json:
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
+    again = " ".join(["mgx extract --dataset", shlex.quote(dataset), *(f"--perceptor {shlex.quote(p)}" for p in asked)])
     if skipped := sum(len(outcome.skipped) for outcome in outcomes):
-        say(f"{skipped} items could not be used. Mend them, and run the same command again.")
+        warn(f"{skipped} items could not be used. Mend them, and try again: {again}")
     for line in _track_counts(manifest, tasks, outcomes):
         say(line)
     bare = [outcome for outcome in outcomes if len(outcome.skipped) + len(outcome.without) == outcome.items]
     nothing = [f"{outcome.store}: not one item could be used." for outcome in bare]
     if refused := nothing + [line for outcome in outcomes for line in outcome.refused]:
-        raise WorkFailed("\n".join(refused))
+        raise WorkFailed("\n".join([*refused, f"When that is mended: {again} --retry-skipped"]))
+
+
+def _counts(outcome: "Outcome") -> dict[str, object]:
+    """An outcome for the log, its items counted."""
+    return {name: len(own) if isinstance(own, dict | list) else own for name, own in asdict(outcome).items()}
 
 
 def _track_counts(manifest: "Manifest", tasks: "Sequence[Task]", outcomes: "Sequence[Outcome]") -> Iterator[str]:

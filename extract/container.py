@@ -103,7 +103,12 @@ def _opened(stream: IO[bytes]) -> Iterator[Any]:
     import av
 
     stream.seek(0)
-    with av.open(stream, mode="r") as container:
+    try:
+        container = av.open(stream, mode="r")
+    except av.error.MemoryError as error:
+        # A header that asks for more than the library gives to any file; a machine without memory fails elsewhere too.
+        raise ValueError("its header asks for more memory than there is") from error
+    with container:
         yield container
 
 

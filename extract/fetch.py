@@ -214,7 +214,8 @@ def _try_each(
     if all(error is errors[0] for error in errors) and isinstance(errors[0], NotFetched | NotThere):
         raise errors[0]
     lines = dict.fromkeys(map(str, errors))
-    raise WorkFailed("\n".join([f"{parcel.name}: {len(failed)} files did not arrive.", *lines])) from errors[0]
+    end = f"{parcel.name}: {len(failed)} files did not arrive. Try again: {parcel.command}"
+    raise WorkFailed("\n".join([*lines, end])) from errors[0]
 
 
 def _tell(errors: Iterable[MgxError]) -> None:

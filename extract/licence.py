@@ -42,6 +42,6 @@ def require_licence(parcel: Parcel, home: Home, accepted: bool, ask: Callable[[s
 def _known(at: Path) -> dict[str, dict[str, str]]:
     try:
         known: dict[str, dict[str, str]] = json.loads(at.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return known

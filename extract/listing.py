@@ -177,7 +177,7 @@ def _classes(path: Path) -> tuple[str, ...]:
         in_order = sorted(numbers, key=numbers.__getitem__)
         if sorted(numbers.values()) != list(range(len(numbers))):
             raise ValueError("the numbers are not 0, 1, 2 ...")
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadManifest(f"{beside} does not number classes: {error}.") from error
     return tuple(in_order)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from mgx.extract import container, depths
 from mgx.extract.archives import MACHINE_TROUBLE, open_member
+from mgx.extract.hdf5 import own_array
 from mgx.extract.remembered import remembered
 from mgx.shared.errors import Absent, BadItem, BadManifest, MgxError
 from mgx.shared.item import Array, Member, Source, Text, file_of
@@ -211,10 +212,9 @@ def _array(stream: IO[bytes], key: str) -> np.ndarray:
     import h5py
 
     with h5py.File(stream, "r") as file:
-        if not isinstance(file.get(key), h5py.Dataset):
+        if key.split("/")[0] not in file:
             raise ValueError(f"it has no array {key!r}, but {', '.join(file) or 'none'}")
-        numbers: np.ndarray = file[key][()]
-        return numbers
+        return own_array(file, key)
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

@@ -150,7 +150,7 @@ def read_record(root: Path, path: str) -> Record | None:
     """What is known of a file, or None."""
     try:
         return Record(**json.loads(_beside(root, path, "json").read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

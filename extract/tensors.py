@@ -6,13 +6,13 @@ Checkpoints are mapped into memory. Never a pickle of code: safetensors, or torc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from zipfile import is_zipfile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mgx.shared.errors import Damaged, NotThere
+from mgx.shared.errors import MISSHAPEN, Damaged, NotThere
 
 SHOWN = 3  # keys named in one message
 ASK_AGAIN = "Fetch it again: mgx checkpoint fetch"
@@ -32,7 +32,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", mmap=is_zipfile(path) or None, weights_only=True)
     except UnpicklingError as error:
         raise Damaged(f"{path} holds more than weights (code, or a damaged pickle): it is not loaded.") from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError) as error:
+    except (RuntimeError, EOFError, OSError, AssertionError, BadZipFile, *MISSHAPEN) as error:
         raise Damaged(f"{path} cannot be read as a checkpoint ({_first_line(error)}). {ASK_AGAIN}") from error
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise Damaged(f"{path} is no checkpoint of named tensors.")

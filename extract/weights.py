@@ -163,6 +163,6 @@ def _pins(at: Path) -> dict[str, str]:
         pins: dict[str, str] = json.loads(at.read_text())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{at} cannot be read: {error}. Remove it to pin the checkpoints anew.") from error
     return pins

@@ -10,7 +10,8 @@ import click
 from mgx.shared.engine import Engine, engine_options, make_engine
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
-from mgx.shared.progress import Progress, progress, say
+from mgx.shared.log import note
+from mgx.shared.progress import Progress, progress, say, warn
 
 if TYPE_CHECKING:
     from mgx.learn.features import FeatureSet
@@ -113,7 +114,8 @@ def learn(
     engine = make_engine(on, settings, wait, home)
     order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, strong_by, engine)
     joins = _joins(home, dataset, perceptor, setting, name, strong_by)
-    failed = total = 0
+    failed: dict[str, MgxError] = {}
+    total = 0
     with progress() as bars:
         for where, join in joins.items():
             try:
@@ -121,12 +123,14 @@ def learn(
             except MgxError as error:
                 if len(joins) == 1:
                     raise
-                failed += 1
-                say(f"{where}: {error}")
+                failed[where] = error
+                warn(f"{where}: {error}")
     if not engine or engine.waits:
         say(f"{total} runs trained now. Tables: mgx select --method all")
     if failed:
-        raise WorkFailed(f"{failed} of {len(joins)} embedded data sets failed, as said above; the others are done.")
+        lines = [f"{where}: {error}" for where, error in failed.items()]
+        end = f"{len(failed)} of {len(joins)} embedded data sets failed; the others are done."
+        raise WorkFailed("\n".join([*lines, f"{end} When they are mended, the same command trains what is missing."]))
 
 
 def _fraction(text: str) -> tuple[str, float]:
@@ -174,14 +178,16 @@ def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> 
 
     runs, beside = _asked_runs(order.names, data, order.asked, order.probe)
     left = todo(home, data, [r for own in runs.values() for r in own], beside)
-    for note in check(left):
-        say(f"{data.dataset} {data.perceptor}: {note}")
+    for remark in check(left):
+        say(f"{data.dataset} {data.perceptor}: {remark}")
     for name, own in runs.items():
         write_sweep(home, Sweep(_command(name, frame_of(data), order), tuple(own)))
     place = (home, left, bars, order.device)
     statuses = []
     for record in work_on(order.engine, *place) if order.engine else work(*place):
         statuses.append(record.status)
+        run = record.run
+        note("run", key=run.key, algorithm=run.algorithm, test=run.test, status=record.status, at=record.diverged_at)
         if order.as_json:
             click.echo(record.to_json())
     if order.engine and not order.engine.waits:
@@ -189,7 +195,7 @@ def _learn_one(home: Home, order: Order, data: "FeatureSet", bars: Progress) -> 
     asked = sum(map(len, runs.values())) + len(beside)
     say(f"{data.dataset} {data.perceptor}: {asked} runs asked for, all recorded in {home.runs}")
     if diverged := statuses.count("diverged"):
-        say(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
+        warn(f"{diverged} runs diverged; they are recorded, and counted in the tables.")
     return len(statuses)
 
 

@@ -5,15 +5,19 @@ here: one line on standard error, exit code 2 for wrong input and 1 for failed w
 """
 
 import errno
+import logging
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 import click
 
 from mgx.shared.errors import MgxError
-from mgx.shared.home import find_home
+from mgx.shared.home import Home, find_home
+from mgx.shared.log import TERMINAL, VOICE, CommandLog
+from mgx.shared.progress import detail
 
 # command -> where it is defined, and its line in `mgx --help` (so that nothing is imported for it)
 COMMANDS = {
@@ -29,6 +33,7 @@ COMMANDS = {
     "import": ("mgx.extract.importing:importing", "Take embeddings that were made by other programs."),
     "export": ("mgx.shared.cli:export", "Write embeddings or run records as files for other programs."),
     "records": ("mgx.select.records_cli:records", "Put all run records into one file."),
+    "status": ("mgx.shared.status:status", "Say what is running, done, failed and missing, and what continues it."),
     "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
 }
 # What several rooms can write stands under one name.
@@ -36,6 +41,8 @@ EXPORTS = {
     "vectors": ("mgx.extract.exporting:vectors", "Stored embeddings as .npz or .parquet."),
     "domainbed": ("mgx.select.exporting:domainbed", "Run records as sweep folders of DomainBed and ModalBed."),
 }
+
+ANYWHERE = ("--debug", "-v", "--verbose", "-q", "--quiet")
 
 HELP = """Measure modality generalization: train on some modalities, test on one never seen.
 
@@ -79,11 +86,41 @@ class Rooms(click.Group):
 
 @click.group(cls=Rooms, doors=COMMANDS, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", metavar="DIR", help="Where everything is kept.  [default: $MGX_HOME or ~/.mgx]")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what failed.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="mgx-bench", prog_name="mgx")
 @click.pass_context
-def mgx(ctx: click.Context, home: str | None, debug: bool) -> None:
-    ctx.obj = find_home(home)
+def mgx(ctx: click.Context, home: str | None, verbose: bool, quiet: bool, debug: bool) -> None:
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet contradict each other.")
+    call, ctx.obj = ctx.obj, find_home(home)
+    call.begin(ctx.obj, logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+class Call:
+    """One call of the command line: how much the terminal is told, and the log."""
+
+    def __init__(self, args: list[str]) -> None:
+        self.args = args
+        self.log: CommandLog | None = None
+
+    def begin(self, home: Home, level: int) -> None:
+        TERMINAL.setLevel(level)
+        place = next(n for n, word in enumerate(self.args) if word in COMMANDS)
+        name, more = self.args[place], self.args[place + 1 : place + 2]
+        # Of a group, such as `data fetch`, both words.
+        self.log = CommandLog(home, "-".join([name, *(w for w in more if w.isalpha())]), self.args)
+        VOICE.addHandler(self.log)
+        detail(f"mgx {version('mgx-bench')}, home directory {home.root}")
+
+    def end(self, code: int) -> None:
+        if self.log is not None:
+            if self.log.path.exists():
+                detail(f"exit code {code}, log {self.log.path}")
+            VOICE.removeHandler(self.log)
+            self.log.finish(code)
+        TERMINAL.setLevel(logging.INFO)
 
 
 @click.group(cls=Rooms, doors=EXPORTS)
@@ -98,11 +135,19 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """`mgx ARGS`; returns the exit code."""
-    if "--debug" in args:
-        # Anywhere on the line: people append it to the command that has just failed.
-        args = ["--debug", *(a for a in args if a != "--debug")]
+    # Anywhere on the line: people append them to the command that has just failed.
+    first, rest = [a for a in args if a in ANYWHERE], [a for a in args if a not in ANYWHERE]
+    call, code = Call(rest), 1
     try:
-        mgx.main(args, prog_name="mgx", standalone_mode=False)
+        code = _run([*first, *rest], call)
+    finally:
+        call.end(code)
+    return code
+
+
+def _run(args: list[str], call: Call) -> int:
+    try:
+        mgx.main(args, prog_name="mgx", standalone_mode=False, obj=call)
         return 0
     except click.exceptions.Exit as ending:
         return ending.exit_code
@@ -134,5 +179,5 @@ def _explain(error: Exception) -> int:
 
 def _end(message: str, code: int) -> int:
     for line in message.splitlines():
-        print(f"mgx: {line}", file=sys.stderr)
+        VOICE.error(f"mgx: {line}")
     return code

@@ -378,7 +378,7 @@ def _read_notes(path: Path) -> dict[str, Any]:
     """What a part is of; nothing if that cannot be read."""
     try:
         notes = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}
 

@@ -23,6 +23,10 @@ A message has four parts where they apply: what, got what, where, what next.
 
 from typing import ClassVar
 
+# What Python raises where parsed text is not made up as expected: fields missing or of another type, numbers
+# without bounds, brackets without end.
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
 
 class MgxError(Exception):
     """An error with a message for the person at the terminal."""

@@ -22,6 +22,11 @@ class Home:
         """Lock files, beside the stores so that a store's folder holds nothing but its content."""
         return self.embeddings / ".locks"
 
+    @property
+    def logs(self) -> Path:
+        """What commands said and how far they were, a file each."""
+        return self.root / "logs"
+
 
 def find_home(root: Path | str | None = None) -> Home:
     """The home named by `root`, else by MGX_HOME, else ~/.mgx. Nothing is created."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from mgx.shared.errors import Damaged
+from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.files import canonical, digest, write_whole
 from mgx.shared.home import Home
 
@@ -180,7 +180,7 @@ class RunRecord:
             record = _record(body)
         except Damaged:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MISSHAPEN as error:
             raise Damaged(f"{where}: not a run record ({type(error).__name__}: {error}).") from error
         if record.run.key != key:
             raise Damaged(f"{where}: the run does not match its key.")
@@ -271,6 +271,19 @@ def _readable(path: Path, refused: Refused) -> Iterator[RunRecord]:
             refused.reasons.append(str(error))
 
 
+def read_states(home: Home, refused: Refused) -> dict[str, str]:
+    """Run key -> "finished" or "diverged", of all records. Quick: checksums are left to those who read the scores."""
+    found: dict[str, str] = {}
+    for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
+        try:
+            for line in path.read_bytes().splitlines():
+                record = json.loads(line)
+                found.setdefault(record["key"], record["status"])
+        except (OSError, *MISSHAPEN) as error:
+            refused.reasons.append(f"{path}: not run records ({type(error).__name__}: {error}).")
+    return found
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What one `mgx learn` asked for: the command that asks again, and the runs."""
@@ -296,6 +309,6 @@ def read_sweeps(home: Home, refused: Refused) -> list[Sweep]:
         try:
             body = json.loads(path.read_text())
             sweeps.append(Sweep(body["command"], tuple(map(run_of, body["runs"]))))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *MISSHAPEN) as error:
             refused.reasons.append(f"{path}: not a sweep ({error}).")
     return sweeps

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
+from mgx.shared.errors import MISSHAPEN, BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest, remove_drafts, sync, write_whole
 from mgx.shared.home import Home
 from mgx.shared.registry import plain
@@ -195,7 +195,7 @@ class EmbeddingStore:
             commit = Commit(**body)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except MISSHAPEN as error:
             raise Damaged(f"{self}: {path} is not a commit record ({error}).") from error
         if digest(body)[:16] != check:
             raise Damaged(f"{self}: {path} is not what was written.")
@@ -324,13 +324,23 @@ def open_store(folder: Path) -> EmbeddingStore:
         table = json.loads((folder / "plan.json").read_text())
         key = table.pop("key")
         plan = Plan(**{**table, "classes": tuple(table["classes"])})
+        _require_typed(plan)
     except FileNotFoundError:
         raise NotThere(f"no embeddings in {folder}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MISSHAPEN as error:
         raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
     if plan.key != key:
         raise Damaged(f"{folder / 'plan.json'}: the plan does not match its key {key}.")
     return EmbeddingStore(folder, plan)
+
+
+def _require_typed(plan: Plan) -> None:
+    """TypeError if a value cannot be what a store was made with."""
+    names = (plan.dataset, plan.manifest, plan.perceptor, plan.fingerprint, plan.modality, plan.rows_digest)
+    texts = all(isinstance(name, str) for name in (*names, *plan.classes))
+    sizes = type(plan.items) is int and type(plan.features) is int and plan.items >= 0 < plan.features
+    if not (texts and sizes and plan.dtype == "float32" and isinstance(plan.about, dict)):
+        raise TypeError("a value is of another type, or out of bounds")
 
 
 @contextmanager

@@ -1,0 +1,537 @@
+"""Strange bytes for everything that mgx reads: an error with a name, in bounded time and memory, nothing written.
+
+    python benchmarks/fuzz.py --minutes 10                 all formats, the time shared among them
+    python benchmarks/fuzz.py --minutes 2 --format record  one of them
+
+Guided by coverage where atheris is installed (pip install atheris); else random changes to sound files, and the
+program says so. Each format is read in a process of its own with a limit on memory. What breaks is kept under
+tests/corpus/FORMAT, where tests/test_fuzz.py reads it again for ever after. Exit code 1: something broke.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgx.shared.errors import MgxError
+from mgx.shared.files import canonical, digest
+from mgx.shared.home import find_home
+
+CORPUS = Path(__file__).parents[1] / "tests" / "corpus"
+MEMORY = 12 * 2**30  # bytes of addresses, of which torch alone takes several GB without using them
+RESIDENT = 2048  # MB that one input may use, with all libraries
+SLOWEST = 20  # seconds for one input
+Read = Callable[[bytes, Path], None]
+
+MANIFEST = b"""
+schema = 1
+[dataset]
+name = "own"
+[items]
+reader = "table"
+[label]
+classes = ["cat", "dog"]
+[modalities.image]
+kind = "image"
+path = "image/{id}.png"
+[modalities.text]
+kind = "text"
+column = "text"
+[expect]
+items = 2
+"""
+TABLE = b'id,label,group,part,text\ni0,cat,g0,,one\ni1,dog,g1,test,"two, three"\n'
+LISTING = b'{"image": [[{"label": "a", "id": "x/1", "modal": "image"}, 0]]}'
+
+
+# ---- how each format is read: a function of the bytes and an empty folder
+
+
+def manifest(content: bytes, folder: Path) -> None:
+    from mgx.shared.manifest import parse
+
+    parse(content, "fuzz.toml", folder)
+
+
+def table(content: bytes, folder: Path) -> None:
+    from mgx.extract.dataset import find_items
+    from mgx.shared.manifest import parse
+
+    (folder / "items.csv").write_bytes(content)
+    found = find_items(parse(MANIFEST, "fuzz.toml", folder), find_home(folder / "home"))
+    for item in found.items:
+        for sources in item.media.values():
+            for source in sources:
+                assert not isinstance(source, Path) or source.resolve().is_relative_to(folder.resolve()), source
+
+
+def record(content: bytes, folder: Path) -> None:
+    from mgx.shared.records import RunRecord
+
+    for text in (content, _sealed(content, 16)):
+        with suppress(MgxError, UnicodeDecodeError):
+            RunRecord.from_json(text.decode(), "fuzz").to_json()
+
+
+def records(content: bytes, folder: Path) -> None:
+    """A file of records, as select and status read it: nothing of it may be raised."""
+    from mgx.shared.records import Refused, read_records, read_states
+
+    home = find_home(folder)
+    (home.runs / "d/p/a").mkdir(parents=True)
+    (home.runs / "d/p/a/x.jsonl").write_bytes(content)
+    read_records(home, refused=Refused())
+    read_states(home, Refused())
+
+
+def sweep(content: bytes, folder: Path) -> None:
+    from mgx.shared.status import lines, look
+
+    home = find_home(folder)
+    (home.runs / "sweeps").mkdir(parents=True)
+    (home.runs / "sweeps/x.json").write_bytes(content)
+    list(lines(look(home)))
+
+
+def log(content: bytes, folder: Path) -> None:
+    from mgx.shared.status import lines, look
+
+    home = find_home(folder)
+    home.logs.mkdir()
+    (home.logs / "x.jsonl").write_bytes(content)
+    list(lines(look(home)))
+
+
+def plan(content: bytes, folder: Path) -> None:
+    from mgx.shared.store import open_store
+
+    for text in (content, _keyed(content)):
+        (folder / "plan.json").write_bytes(text)
+        with suppress(MgxError):
+            store = open_store(folder)
+            store.missing()
+            str(store.command)
+
+
+def commit(content: bytes, folder: Path) -> None:
+    from mgx.shared.store import open_store
+
+    (folder / "plan.json").write_bytes(_seed("plan"))
+    (folder / "commits").mkdir(exist_ok=True)
+    store = open_store(folder)
+    for text in (content, _sealed(content, 16)):
+        (folder / "commits/00000.json").write_bytes(text)
+        with suppress(MgxError):
+            store.commit(0)
+        store.damage(0)
+
+
+def vectors_h5(content: bytes, folder: Path) -> None:
+    from mgx.extract import hdf5
+    from mgx.extract.arrays import matrix, read_arrays, texts
+
+    hdf5.PATIENCE = 5.0
+    path = folder / "x.h5"
+    path.write_bytes(content)
+    arrays = read_arrays(path)
+    for key in arrays:
+        for read in (matrix, texts):
+            with suppress(MgxError):
+                read(arrays, key, "fuzz")
+
+
+def listing(content: bytes, folder: Path) -> None:
+    from mgx.extract.listing import read_listing
+
+    path = folder / "modalities.json"
+    path.write_bytes(content)
+    read_listing(path)
+
+
+def _media(name: str, read: Callable[[Any], object]) -> Read:
+    def own(content: bytes, folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(content)
+        read(path)
+
+    return own
+
+
+def _picture(path: Path) -> object:
+    from mgx.extract.media import image
+
+    return image(path)
+
+
+def _depth(path: Path) -> object:
+    from mgx.extract.media import depth
+
+    return depth(path, "mm")
+
+
+def _film(path: Path) -> object:
+    from mgx.extract.media import frames
+
+    return frames(path, [0.0, 0.5])
+
+
+def _sound(path: Path) -> object:
+    from mgx.extract.media import sound
+
+    return sound(path, 0.0, 2.0)
+
+
+def pack(content: bytes, folder: Path) -> None:
+    from mgx.shared.fetch import fetch
+
+    (folder / "x.zip").write_bytes(content)
+    fetch(folder / "x.zip", find_home(folder / "home"))
+
+
+def archive(content: bytes, folder: Path) -> None:
+    from mgx.extract.archives import index_of
+
+    for name in ("x.tar", "x.zip"):
+        (folder / name).write_bytes(content)
+        with suppress(MgxError):
+            index_of(folder / name)
+
+
+def checkpoint(content: bytes, folder: Path) -> None:
+    from mgx.extract.tensors import read_weights
+
+    for name in ("x.pt", "x.safetensors"):
+        (folder / name).write_bytes(content)
+        with suppress(MgxError):
+            read_weights(folder / name)
+
+
+def _sealed(content: bytes, digits: int) -> bytes:
+    """The same JSON with the checksum that belongs to it, so that what lies behind the checksum is reached."""
+    try:
+        body = json.loads(content)
+        body.pop("check", None)
+        return canonical({**body, "check": digest(body)[:digits]}).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return content
+
+
+def _keyed(content: bytes) -> bytes:
+    """A plan with the key that belongs to it."""
+    try:
+        body = {k: v for k, v in json.loads(content).items() if k != "key"}
+        key = digest({k: v for k, v in body.items() if k != "about"})[:20]
+        return canonical({**body, "key": key}).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return content
+
+
+FORMATS: dict[str, Read] = {
+    "manifest": manifest,
+    "table": table,
+    "record": record,
+    "records": records,
+    "sweep": sweep,
+    "log": log,
+    "plan": plan,
+    "commit": commit,
+    "vectors_h5": vectors_h5,
+    "listing": listing,
+    "jpeg": _media("x.jpg", _picture),
+    "png": _media("x.png", _picture),
+    "depth_png": _media("x.png", _depth),
+    "npy": _media("x.npy", _depth),
+    "wav": _media("x.wav", _sound),
+    "mp4": _media("x.mp4", _film),
+    "pack": pack,
+    "archive": archive,
+    "checkpoint": checkpoint,
+}
+
+
+# ---- sound files to begin with
+
+
+def _seed(name: str) -> bytes:
+    """A small sound file of a format."""
+    return SEEDS[name]()
+
+
+def _run() -> Any:
+    from mgx.shared.records import Run
+
+    hyper: dict[str, Any] = {"lr": 0.1, "batch_size": 4}
+    where = {"dataset": "d", "perceptor": "p", "setting": "weak", "protocol": "standard", "algorithm": "a"}
+    seeds = {"hparams_seed": 0, "trial_seed": 0, "seed": 1, "steps": 3}
+    return Run(**where, train=("image",), test=("text",), **seeds, hyper=hyper, inputs={"image": "k"})  # type: ignore[arg-type]
+
+
+def _record() -> bytes:
+    from mgx.shared.records import Checkpoint, RunRecord, Score, Split
+
+    scores = {"text/test": Score(0.5, 0.25, 0.125)}
+    checkpoints = (Checkpoint(0, scores),)
+    made = RunRecord(_run(), "algorithm", "finished", ("a", "b"), {"text/test": Split(2, (1, 1))}, checkpoints, {})
+    return made.to_json().encode()
+
+
+def _sweep() -> bytes:
+    from mgx.shared.records import SCHEMA, asdict
+
+    return canonical({"schema": SCHEMA, "command": "mgx learn --algo a", "runs": [asdict(_run())]}).encode()
+
+
+def _plan() -> bytes:
+    from mgx.shared.store import Plan, plan_text
+
+    about = {"modalities": ["image"], "reference": "d"}
+    return plan_text(Plan("d", "m", "p", "f", "image", {"version": 1}, ("a", "b"), 4, 3, "r", about)).encode()
+
+
+def _commit() -> bytes:
+    from mgx.shared.store import Commit
+
+    body = Commit(0, 0, 1, "0" * 64, "m", {"i0": "broken"}, ["i0"]).body()
+    return json.dumps({**body, "check": digest(body)[:16]}).encode()
+
+
+def _h5() -> bytes:
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["id"], file["label"] = [b"i0", b"i1"], [b"a", b"b"]
+        file["image"] = np.ones((2, 3), np.float32)
+    return stream.getvalue()
+
+
+def _saved(suffix: str, pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, suffix)
+    return stream.getvalue()
+
+
+def _npy() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.full((3, 4), 1000, np.uint16), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _wav() -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(np.arange(800, dtype="<i2").tobytes())
+    return stream.getvalue()
+
+
+def _mp4() -> bytes:
+    import av
+
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4") as film:
+        track = film.add_stream("mpeg4", rate=4)
+        track.width = track.height = 16
+        for shade in range(4):
+            pixels = np.full((16, 16, 3), 50 * shade, np.uint8)
+            film.mux(track.encode(av.VideoFrame.from_ndarray(pixels)))
+        film.mux(track.encode(None))
+    return stream.getvalue()
+
+
+def _zip() -> bytes:
+    import zipfile
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        packed.writestr("a/b.txt", "text")
+        packed.writestr("d/p/image/plan.json", _plan())
+        packed.writestr("index.json", json.dumps({"format": "mgx-pack", "version": 1, "stores": [], "members": {}}))
+    return stream.getvalue()
+
+
+def _checkpoint() -> bytes:
+    import torch
+
+    stream = io.BytesIO()
+    torch.save({"w": torch.ones(2)}, stream)
+    return stream.getvalue()
+
+
+SEEDS: dict[str, Callable[[], bytes]] = {
+    "manifest": lambda: MANIFEST,
+    "table": lambda: TABLE,
+    "record": _record,
+    "records": lambda: _record() + b"\n" + _record() + b"\n",
+    "sweep": _sweep,
+    "log": lambda: (
+        b'{"time": "t", "event": "start", "command": "mgx x", "host": "h", "pid": 1}\n'
+        b'{"time": "t", "event": "progress", "what": "x", "unit": "", "done": 2, "total": 9, "here": 2, "seconds": 3}\n'
+        b'{"time": "t", "event": "end", "code": 1}\n'
+    ),
+    "plan": _plan,
+    "commit": _commit,
+    "vectors_h5": _h5,
+    "listing": lambda: LISTING,
+    "jpeg": lambda: _saved("JPEG", np.arange(192, dtype=np.uint8).reshape(8, 8, 3)),
+    "png": lambda: _saved("PNG", np.arange(192, dtype=np.uint8).reshape(8, 8, 3)),
+    "depth_png": lambda: _saved("PNG", np.arange(64, dtype=np.uint16).reshape(8, 8) * 100),
+    "npy": _npy,
+    "wav": _wav,
+    "mp4": _mp4,
+    "pack": _zip,
+    "archive": _zip,
+    "checkpoint": _checkpoint,
+}
+
+
+# ---- one input
+
+
+def try_one(name: str, content: bytes) -> None:
+    """Read an input as a format. Anything but an MgxError, and any file beside the folder, is a finding."""
+    with tempfile.TemporaryDirectory() as outer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(outer) / "inside"
+        folder.mkdir()
+        with suppress(MgxError):
+            FORMATS[name](content, folder)
+        assert os.listdir(outer) == ["inside"], f"written outside: {os.listdir(outer)}"  # noqa: PTH208
+
+
+WORDS = (b"..", b"/", b"\x00", b"\xff" * 8, b"-1", b"1e999", b"NaN", b"null", b"[]", b"{}", b'""', b"9" * 30, b"\n")
+WORDS += (b"[" * 5000, b"{id}", b"../../x", b"\x7f\xff\xff\xff", b"\r\n", b"\xef\xbb\xbf", b'\\ud800"', b"true", b",")
+
+
+def changed(content: bytes, dice: random.Random) -> bytes:
+    """A copy with a few changes: bits, words, pieces removed, doubled or moved, or the end cut off."""
+    data = bytearray(content)
+    for _ in range(dice.choice((1, 1, 2, 3, 8))):
+        at = dice.randrange(len(data) + 1)
+        to = min(len(data), at + dice.choice((1, 2, 4, 16, 64)))
+        how = dice.randrange(6)
+        if how == 0 and at < len(data):
+            data[at] ^= 1 << dice.randrange(8)
+        elif how == 1:
+            data[at:to] = dice.choice(WORDS)
+        elif how == 2:
+            data[at:at] = dice.choice(WORDS)
+        elif how == 3:
+            del data[at:to]
+        elif how == 4:
+            data[at:at] = data[at:to] * dice.choice((1, 2, 50))
+        elif dice.random() < 0.2:
+            del data[at:]
+    return bytes(data)
+
+
+# ---- for a bounded time
+
+
+def guided(name: str, seconds: int, found: Path) -> None:
+    """Let libFuzzer drive, through atheris; it writes what breaks into `found` and ends."""
+    import atheris
+
+    with atheris.instrument_imports(include=["mgx", "json", "tomllib", "zipfile", "PIL"]):
+        try_one(name, _seed(name))  # imports what is needed
+    seeds = found / "seeds"
+    seeds.mkdir()
+    (seeds / "sound").write_bytes(_seed(name))
+    options = {"max_total_time": seconds, "rss_limit_mb": RESIDENT, "timeout": SLOWEST, "max_len": 2**16}
+    options |= {"verbosity": 0, "artifact_prefix": f"{found}/"}
+    given = [f"-{option}={value}" for option, value in options.items()]
+    atheris.Setup([sys.argv[0], *given, str(seeds)], lambda content: try_one(name, content))
+    atheris.Fuzz()
+
+
+def blind(name: str, seconds: int, found: Path, seed: int) -> None:
+    """Random changes. The input is on the disk while it is tried, so that a crash leaves it."""
+    dice, sound, end = random.Random(seed), _seed(name), time.monotonic() + seconds
+    tried = 0
+    while time.monotonic() < end:
+        content = changed(sound, dice)
+        (found / "crash-last").write_bytes(content)
+        began = time.monotonic()
+        try_one(name, content)
+        if time.monotonic() - began > SLOWEST:
+            raise TimeoutError(f"{time.monotonic() - began:.0f} s for one input")
+        tried += 1
+    (found / "crash-last").unlink(missing_ok=True)
+    print(f"{tried} inputs tried")
+
+
+def findings(name: str, seconds: int, seed: int) -> Iterator[Path]:
+    """Read strange inputs in a process of its own; the files of those that broke it, in tests/corpus."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder)
+        command = [sys.executable, __file__, "--child", name, "--seconds", str(seconds), "--seed", str(seed)]
+        limits: dict[str, Any] = {
+            "capture_output": True,
+            "text": True,
+            "errors": "replace",
+            "timeout": 2 * seconds + 120,
+        }
+        try:
+            ran = subprocess.run([*command, "--found", folder], **limits)
+            said, code = ran.stderr[-1500:] + ran.stdout[-300:], ran.returncode
+        except subprocess.TimeoutExpired:
+            said, code = "it hangs", -1
+        broke = [path for path in found.iterdir() if path.is_file()]
+        last = said.splitlines()[-1] if said else ""
+        print(f"{name}: {'BROKE' if broke or code else 'sound'} after {seconds} s. {last}", flush=True)
+        if code and not broke:
+            raise SystemExit(f"{name}: the fuzzer itself failed (exit code {code}): {said}")
+        for path in broke:
+            print(said)
+            content = path.read_bytes()
+            kept = CORPUS / name / hashlib.sha256(content).hexdigest()[:12]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(content)
+            yield kept
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--format", choices=FORMATS, action="append")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", choices=FORMATS, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--found", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    with_coverage = find_spec("atheris") is not None
+    if given.child:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        if with_coverage:
+            guided(given.child, given.seconds, given.found)
+        else:
+            blind(given.child, given.seconds, given.found, given.seed)
+        return 0
+    print("guided by coverage (atheris)" if with_coverage else "not guided by coverage: atheris is not installed")
+    names = given.format or list(FORMATS)
+    seconds = max(1, round(given.minutes * 60 / len(names)))
+    broke = [path for name in names for path in findings(name, seconds, given.seed)]
+    print(f"{len(names)} formats, {len(broke)} broke" + "".join(f"\n  {path}" for path in broke))
+    return 1 if broke else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Strange bytes for every format that mgx reads, and all that ever broke one: see benchmarks/fuzz.py."""
+
+import importlib.util
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = ROOT / "benchmarks" / "fuzz.py"
+CORPUS = sorted((ROOT / "tests" / "corpus").glob("*/*"))
+
+spec = importlib.util.spec_from_file_location("fuzz", PROGRAM)
+assert spec is not None and spec.loader is not None
+fuzz = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fuzz)
+
+# For all of the corpus one process, as memory is limited for good.
+AGAIN = """
+import resource, runpy, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
+fuzz = runpy.run_path(sys.argv[1])
+for path in map(Path, sys.argv[2:]):
+    fuzz["try_one"](path.parent.name, path.read_bytes())
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * 2**20, "more than 1.5 GB of memory"
+"""
+
+
+def test_what_broke_once_breaks_no_more():
+    assert len(CORPUS) >= 5 and {path.parent.name for path in CORPUS} <= set(fuzz.FORMATS)
+    ran = subprocess.run(
+        [sys.executable, "-c", AGAIN, str(PROGRAM), *map(str, CORPUS)], capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("name", fuzz.FORMATS)
+def test_the_sound_file_is_read(name, tmp_path):
+    """Else nothing but the first check would ever be tried. The pack is a fragment, which is refused late."""
+    if name != "pack":
+        fuzz.FORMATS[name](fuzz.SEEDS[name](), tmp_path)
+
+
+@pytest.mark.parametrize("name", fuzz.FORMATS)
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(dice=st.randoms(use_true_random=False), junk=st.one_of(st.none(), st.binary(max_size=200)))
+def test_strange_bytes_are_an_error_with_a_name(name, dice, junk):
+    fuzz.try_one(name, fuzz.changed(fuzz.SEEDS[name](), dice) if junk is None else junk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", fuzz.FORMATS)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_many_strange_bytes_are_an_error_with_a_name(name, seed):
+    fuzz.try_one(name, fuzz.changed(fuzz.SEEDS[name](), random.Random(seed)))
+
+
+@pytest.mark.parametrize("harm", ["a crash", "a file outside"])
+def test_the_program_finds_what_is_planted(harm, monkeypatch):
+    def planted(content: bytes, folder: Path) -> None:
+        if harm == "a crash":
+            raise ZeroDivisionError
+        (folder.parent / "escaped").touch()
+
+    monkeypatch.setitem(fuzz.FORMATS, "log", planted)
+    with pytest.raises((ZeroDivisionError, AssertionError)):
+        fuzz.try_one("log", b"")
+
+
+@pytest.mark.parametrize("how", ["external link", "soft link", "external storage", "virtual", "a promise"])
+def test_an_h5_file_gives_nothing_but_its_own(how, tmp_path):
+    """Neither as vectors nor as a depth map may it show another file of this machine, or fill the memory."""
+    from mgx.extract.arrays import read_arrays
+    from mgx.extract.media import depth
+    from mgx.shared.errors import BadItem, BadManifest
+    from mgx.shared.item import Array
+
+    with h5py.File(tmp_path / "secret.h5", "w") as secret:
+        secret["depth"] = np.full((4, 4), 7.0)
+    (tmp_path / "secret.bin").write_bytes(bytes(range(128)))
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        if how == "external link":
+            file["depth"] = h5py.ExternalLink("secret.h5", "depth")
+        elif how == "soft link":
+            file["depth"] = h5py.SoftLink("/elsewhere")
+        elif how == "external storage":
+            file.create_dataset("depth", (4, 4), "f8", external=[(str(tmp_path / "secret.bin"), 0, 128)])
+        elif how == "virtual":
+            layout = h5py.VirtualLayout((4, 4), "f8")
+            layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "depth", (4, 4))
+            file.create_virtual_dataset("depth", layout)
+        else:
+            file.create_dataset("depth", (2**20, 2**20), "f8", chunks=(64, 64))
+    with pytest.raises(BadManifest, match=r"link|another file|promises"):
+        read_arrays(path)
+    with pytest.raises(BadItem, match=r"link|another file|promises"):
+        depth(Array(path, "depth"), "m")

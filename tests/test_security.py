@@ -1,0 +1,175 @@
+"""What no file of the project does: load a pickle, run text as code, ask a shell, trust a server or an archive.
+
+The code is read as syntax, so that a comment does no harm and an alias no good.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("extract", "learn", "select", "shared", "data_manifests", "benchmarks", "tests")
+FILES = sorted(p.relative_to(ROOT) for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
+
+# Tests make what mgx has to refuse, or harm themselves on purpose.
+EXEMPT = {
+    (Path("tests/extract/test_media.py"), "np.load or save with allow_pickle"),
+    (Path("tests/learn/test_model.py"), "exec"),  # the examples of docs/learner.md
+}
+
+MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "jsonpickle"}
+MODULES |= {"xml", "lxml", "telnetlib", "ftplib", "xmlrpc"}
+ERRORS = {"UnpicklingError", "PickleError"}  # may be caught
+CALLS = {"eval", "exec", "compile", "__import__"}
+ATTRIBUTES = {
+    "os": {"system", "popen", "execv", "execve", "execl", "spawnl", "spawnv", "tempnam"},
+    "tempfile": {"mktemp"},
+    "ssl": {"_create_unverified_context", "CERT_NONE"},
+    "pandas": {"read_pickle", "eval"},
+    "pd": {"read_pickle", "eval"},
+    "subprocess": {"getoutput", "getstatusoutput"},
+    "shutil": {"unpack_archive"},
+    "numpy.lib.format": {"read_array"},
+}
+
+
+def forbidden(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong) of everything in a file that the project does not do."""
+    names = dict(_names(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((node.lineno, what) for what in _imported(node))
+        if isinstance(node, ast.Attribute | ast.Name):
+            module, _, name = _full(node, names).rpartition(".")
+            if name in ATTRIBUTES.get(module, ()):
+                yield node.lineno, f"{module}.{name}"
+        if isinstance(node, ast.Call):
+            yield from ((node.lineno, what) for what in _called(node, _full(node.func, names)))
+
+
+def _names(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Name in the file -> what it was imported as."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (
+                (a.asname or a.name.split(".")[0], a.name if a.asname else a.name.split(".")[0]) for a in node.names
+            )
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((a.asname or a.name, f"{node.module}.{a.name}") for a in node.names)
+
+
+def _full(node: ast.AST, names: dict[str, str]) -> str:
+    """`np.lib.load` as "numpy.lib.load"; "" for what is no plain name, "?" for its unknown beginning."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        return f"{_full(node.value, names) or '?'}.{node.attr}"
+    return ""
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    for module in modules:
+        harmless = isinstance(node, ast.ImportFrom) and {a.name for a in node.names} <= ERRORS
+        if module.split(".")[0] in MODULES and not harmless:
+            yield f"import {module}"
+
+
+def _called(node: ast.Call, name: str) -> Iterator[str]:
+    keywords = {k.arg: k.value for k in node.keywords}
+
+    def says(keyword: str, value: object) -> bool:
+        given = keywords.get(keyword)
+        return isinstance(given, ast.Constant) and given.value is value
+
+    if name in CALLS or name.removeprefix("builtins.") in CALLS:
+        yield name
+    if name == "torch.load" and not says("weights_only", True):
+        yield "torch.load without weights_only=True"
+    if "allow_pickle" in keywords and not says("allow_pickle", False):
+        yield "np.load or save with allow_pickle"
+    if name == "numpy.load" and "allow_pickle" not in keywords:
+        yield "np.load that does not say allow_pickle=False"
+    if "shell" in keywords and not says("shell", False):
+        yield "a shell"
+    if "verify" in keywords and says("verify", False) and name.split(".")[0] in ("httpx", "httpx2", "requests"):
+        yield "a server that nobody verified"
+    if name.endswith((".extractall", ".extract")) and "filter" not in keywords and "members" not in keywords:
+        yield "an archive unpacked as it wants to be"
+
+
+def in_text(text: str) -> list[str]:
+    return [what for _, what in forbidden(ast.parse(text))]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import pickle",
+        "from pickle import loads as l",
+        "import joblib, json",
+        "import xml.etree.ElementTree as tree",
+        "from yaml import load",
+        "import shelve",
+        "import marshal",
+        "eval(text)",
+        "exec(text)",
+        "import builtins as b\nb.eval(text)",
+        "import torch\ntorch.load(path)",
+        "import torch as t\nt.load(path, weights_only=False)",
+        "from torch import load\nload(path)",
+        "from torch import load as read\nread(path, weights_only=sure)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import numpy\nnumpy.load(path)",
+        "from numpy import load\nload(path)",
+        "import subprocess\nsubprocess.run(line, shell=True)",
+        "from subprocess import run as go\ngo(line, shell=perhaps)",
+        "import subprocess\nsubprocess.getoutput(line)",
+        "import os\nos.system(line)",
+        "from os import popen\npopen(line)",
+        "import os\nrun = os.system",
+        "import tempfile\ntempfile.mktemp()",
+        "from tempfile import mktemp\nmktemp()",
+        "import httpx2\nhttpx2.get(url, verify=False)",
+        "import httpx2\nwith httpx2.Client(verify=False) as client: pass",
+        "import ssl\ncontext = ssl._create_unverified_context()",
+        "import tarfile\ntarfile.open(path).extractall(folder)",
+        "archive.extract(member, folder)",
+        "import shutil\nshutil.unpack_archive(path)",
+        "import pandas as pd\npd.read_pickle(path)",
+    ],
+)
+def test_the_scan_finds_what_is_planted(planted):
+    assert in_text(planted)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        "from pickle import UnpicklingError",
+        "import torch\ntorch.load(path, weights_only=True)\nmodel.eval()",
+        "import numpy as np\nnp.load(path, allow_pickle=False)",
+        "import subprocess\nsubprocess.run([program, path], check=True)",
+        "archive.extractall(folder, filter='data')",
+        "judge(file, verify=False)",
+        "# os.system('rm')\ntext = 'pickle.load'",
+        "import re\nre.compile(text)",
+    ],
+)
+def test_the_scan_leaves_sound_code_alone(sound):
+    assert in_text(sound) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_no_file_does_what_the_project_does_not_do(path):
+    found = [
+        (line, what) for line, what in forbidden(ast.parse((ROOT / path).read_text())) if (path, what) not in EXEMPT
+    ]
+    assert found == []
+
+
+def test_every_exemption_is_needed():
+    for path, what in EXEMPT:
+        assert what in in_text((ROOT / path).read_text())

@@ -158,7 +158,7 @@ def vectors(ctx: click.Context, file: Path, name: str, anew: bool, as_json: bool
             shutil.copyfile(file, draft)
     write_whole(copy.with_name(MANIFEST_NAME), description.toml)
     whole = {"device": "cpu", "modalities": (), "retry_skipped": False, "dry_run": False}
-    ctx.invoke(extract, dataset=name, perceptor="vectors", replace=anew, as_json=as_json, **whole)
+    ctx.invoke(extract, dataset=name, perceptors=("vectors",), replace=anew, as_json=as_json, **whole)
 
 
 def _import(

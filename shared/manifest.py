@@ -18,7 +18,7 @@ from mgx.shared.home import Home
 from mgx.shared.registry import near, plain, unknown
 
 SHIPPED = files("mgx.data_manifests")
-CHECKPOINTS = "checkpoints.toml"  # lies among the data sets and is none
+CHECKPOINTS, CANARIES = "checkpoints.toml", "canaries.toml"  # lie among the data sets and are none
 MANIFEST_NAME = "dataset.toml"  # in a user's own folder
 RESERVED = ("prompt",)  # the store's own name for the class prompts
 
@@ -329,7 +329,7 @@ def _misplaced(reader: str, modality: Modality) -> str:
 
 def shipped_names() -> list[str]:
     """The data sets whose manifests ship with mgx."""
-    names = (f.name for f in SHIPPED.iterdir() if f.name != CHECKPOINTS)
+    names = (f.name for f in SHIPPED.iterdir() if f.name not in (CHECKPOINTS, CANARIES))
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 

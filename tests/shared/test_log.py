@@ -37,7 +37,7 @@ def slow(home):
         print("begun", flush=True)
         sys.stdin.read()
 import mgx.shared.cli as cli
-cli.COMMANDS = {"slow": ("__main__:slow", "")}
+cli.COMMANDS["slow"] = ("__main__:slow", "")
 sys.exit(run(["--home", sys.argv[1], "slow"]))
 """
 

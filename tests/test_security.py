@@ -145,7 +145,7 @@ def in_text(text: str) -> list[str]:
         "import httpx2\nwith httpx2.Client(verify=False) as client: pass",
         "import ssl\ncontext = ssl._create_unverified_context()",
         "import tarfile\ntarfile.open(path).extractall(folder)",
-        "archive.extract(member, folder)",
+        "import tarfile\narchive.extract(member, folder)",
         "import shutil\nshutil.unpack_archive(path)",
         "import pandas as pd\npd.read_pickle(path)",
     ],

@@ -67,7 +67,7 @@ def test_unibind_is_the_imagebind_in_its_file(
     assert "1 of its tensors are not those of imagebind" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", [UniBind, PointBind])
+@pytest.mark.parametrize("kind", [UniBind, pytest.param(PointBind, marks=pytest.mark.slow)])
 def test_points_lie_in_the_same_space(
     kind: type[UniBind], released: Path, home: Home, sources: dict[str, Source], tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return re.findall(r"^(?:python|mgx) .*$", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_page_works(page: list[str], home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = {}
     for command in page:

@@ -55,6 +55,7 @@ def read(home: Home, perceptor: str, modality: str) -> np.ndarray:
     return open_store(store_folder(home, "flags", perceptor, modality)).read().values
 
 
+@pytest.mark.slow
 def test_the_page_works(
     page: list[str],
     home: Home,

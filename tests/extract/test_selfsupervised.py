@@ -68,7 +68,7 @@ def test_low_rank_updates_and_the_projector_move_and_nothing_else(kind: str) -> 
     assert moved == set(own.model.trained())
 
 
-@pytest.mark.parametrize("kind", ["vit", "t5"])
+@pytest.mark.parametrize("kind", ["vit", pytest.param("t5", marks=pytest.mark.slow)])
 def test_interrupted_it_ends_with_the_same_weights(kind: str) -> None:
     whole = training(kind)
     told = run(whole)

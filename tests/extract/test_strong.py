@@ -148,6 +148,7 @@ class Binding:
 BINDING = Binding
 
 
+@pytest.mark.slow
 def test_the_whole_way(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

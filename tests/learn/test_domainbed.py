@@ -249,6 +249,7 @@ def test_a_run_depends_on_nothing_but_itself(data):
     assert [len(set(numbers)) for numbers in every] == [30, 30, 30], "anew for each run and step"
 
 
+@pytest.mark.slow
 def test_records_do_not_depend_on_the_threads(toy, tmp_path, monkeypatch):
     """Twice the same sweep, one after the other and all at once."""
     from mgx.learn import sweep

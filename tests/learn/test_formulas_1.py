@@ -103,6 +103,7 @@ def plain_ib_erm(hyper, net, rows):
         descend(optimizer, total / len(own.x))
 
 
+@pytest.mark.slow
 @modalities
 def test_ib_erm_is_a_plain_loop(data, modalities):
     hypers = [
@@ -145,6 +146,7 @@ def plain_eqrm(hyper, net, rows):
         descend(optimizer, risk.mean() if mean else bisected(risk, hyper.quantile))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "modalities",
     [TWO, pytest.param(ONE, marks=pytest.mark.slow), pytest.param(THREE, marks=pytest.mark.slow)],
@@ -218,6 +220,7 @@ def plain_ermpp(hyper, net, rows, fresh, averaged):
     net.average = {name: torch.stack([w[name] for w in seen]).mean(0) for name in seen[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modalities", "hastened"), [(TWO, 0), pytest.param(ONE, 440, marks=pytest.mark.slow)], ids=["image+depth", "text"]
 )
@@ -277,6 +280,7 @@ def plain_mixup(hyper, net, rows):
         descend(optimizer, total / modalities)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "modalities",
     [TWO, pytest.param(ONE, marks=pytest.mark.slow), pytest.param(THREE, marks=pytest.mark.slow)],

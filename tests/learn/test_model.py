@@ -296,6 +296,7 @@ def page(tmp_path, monkeypatch) -> Iterator[dict[str, Any]]:
         sys.modules.pop(name.stem, None)
 
 
+@pytest.mark.slow
 def test_the_page_works(page, toy):
     assert page["accuracy"] > 0.9
     assert page["losses"][-1] < page["losses"][0]

@@ -45,7 +45,9 @@ def read_predictions(folder):
     return pq.read_table(folder / "predictions.parquet").to_pydict()
 
 
-@pytest.mark.parametrize("algorithm", ["erm", "concat", "zeroshot", "linear"])
+@pytest.mark.parametrize(
+    "algorithm", ["erm", "linear", *(pytest.param(a, marks=pytest.mark.slow) for a in ("concat", "zeroshot"))]
+)
 @pytest.mark.parametrize("step", [0, 29])
 def test_the_recorded_score_comes_from_the_predictions(learned, algorithm, step):
     for record in records_of(learned, algorithm):

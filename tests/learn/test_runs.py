@@ -114,6 +114,7 @@ def test_a_fraction_holds_for_pairs_too(data):
     assert len(model.train[0]) == len(model.train[1]) < 0.3 * len(data.ids)
 
 
+@pytest.mark.slow
 def test_runs_on_fractions_stand_on_a_board_of_their_own(toy, capsys):
     assert learn(toy.home, "--algo", "erm", *SMALL, "--fraction", "text=0.25") == 0
     assert learn(toy.home, "--algo", "erm", *SMALL) == 0
@@ -184,6 +185,7 @@ def chosen(toy: Toy, widest: bool = False, strong_by: str = "") -> set[str]:
     return {key.partition("/")[0] for key in join().inputs if "/" in key}
 
 
+@pytest.mark.slow
 def test_of_several_strong_perceptors_one_is_chosen_or_named(toy, capsys):
     add_strong(toy, 16, name="strong_inductive")
     assert chosen(toy) == {"strong_inductive"}, "the only one"
@@ -247,6 +249,7 @@ def test_the_command_of_a_sweep_asks_for_it_again(toy, capsys):
     assert {one["key"] for one in planned(toy.home, capsys, *again)} == {r.key for r in sweep.runs}
 
 
+@pytest.mark.slow
 def test_protocols_stand_side_by_side(toy, capsys):
     for protocol in ("standard", "modalbed"):
         assert learn(toy.home, "--algo", "concat", *SMALL, "--protocol", protocol) == 0

@@ -115,9 +115,8 @@ def test_standard_learners_recognise_the_unseen_modality(name):
     assert recognises(outcomes(name, "standard", STEPS))
 
 
-@pytest.mark.parametrize(
-    "name", ["dlmg", pytest.param("concat", marks=pytest.mark.slow), pytest.param("ogm", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dlmg", "concat", "ogm"])
 def test_modalbed_learners_end_at_the_majority_class(name):
     """The published OGM and DLMG, and with batches of 32 Concat."""
     assert all(map(names_the_largest_class, outcomes(name, "modalbed", STEPS)))

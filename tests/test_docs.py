@@ -129,17 +129,6 @@ def test_nothing_is_left_out_without_need():
     assert [found[0] for found in named if found and not (ROOT / found[0]).is_file()] == []
 
 
-class Small(Toy):
-    """The toy data set under another name."""
-
-    def __init__(self, home: Home, dataset: str, perceptor: str, modalities: tuple[str, ...]) -> None:
-        super().__init__(home, modalities)
-        self.names = {"dataset": dataset, "perceptor": perceptor}
-
-    def plan(self, modality, rows, **changes):
-        return super().plan(modality, rows, **self.names, **changes)
-
-
 def files(folder: Path) -> None:
     """What commands of the pages take from the current folder."""
     (folder / "my/vggsound").mkdir(parents=True)
@@ -159,11 +148,10 @@ def used(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home directory with embeddings and runs of the names that the pages use."""
     monkeypatch.chdir(tmp_path)
     files(tmp_path)
-    Small(home, "homeobjects", "litebind", ("image", "depth", "text", "audio")).write()
-    for perceptor in ("imagebind", "imagebind_modalbed", "unibind"):
-        Small(home, "nyudv2", perceptor, ("depth", "image", "text")).write()
+    Toy(home, ("image", "depth", "text", "audio"), dataset="homeobjects", perceptor="litebind").write()
     other = find_home(tmp_path / "other")
-    Small(other, "nyudv2", "imagebind", ("depth", "image", "text")).write()
+    for place, perceptor in ((home, "imagebind"), (home, "unibind"), (other, "imagebind")):
+        Toy(place, dataset="nyudv2", perceptor=perceptor).write()
     assert run(["--home", str(other.root), "store", "pack", "-o", "colleague.zip"]) == 0
     asked = ["--dataset", "homeobjects", "--algo", "erm", "--algo", "concat", "--algo", "mixup"]
     assert run(["--home", str(home.root), "learn", *asked, *SHORT]) == 0

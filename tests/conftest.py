@@ -31,17 +31,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 class Toy:
     """A separable data set of three or more modalities, already embedded."""
 
-    def __init__(self, home: Home, modalities: Sequence[str] = ("image", "depth", "text"), items: int = 120) -> None:
+    def __init__(
+        self,
+        home: Home,
+        modalities: Sequence[str] = ("image", "depth", "text"),
+        items: int = 120,
+        dataset: str = "toy",
+        perceptor: str = "eye",
+    ) -> None:
         self.home, self.modalities, self.items = home, tuple(modalities), items
+        self.dataset, self.perceptor = dataset, perceptor
         self.classes = ("ant", "bee", "cat", "dog")
         self.random = np.random.default_rng(0)
         self.centres = self.random.normal(size=(len(self.classes), 16))
 
     def plan(self, modality: str, rows: Rows, **changes: object) -> Plan:
         facts: dict[str, object] = {
-            "dataset": "toy",
+            "dataset": self.dataset,
             "manifest": "m",
-            "perceptor": "eye",
+            "perceptor": self.perceptor,
             "fingerprint": "f",
             "modality": modality,
             "recipe": {"version": 1},

@@ -181,6 +181,12 @@ def test_the_whole_way(
     assert {"strong/image", "strong/text", "strong/audio"} <= inputs
 
 
+def test_a_data_set_without_text_has_no_prompts_to_embed(home: Home, tmp_path: Path) -> None:
+    data = made(tmp_path / "small", ("image",))
+    assert extract(home, data) == 0
+    assert {folder.parent.name for folder in home.embeddings.glob("small/strong/*/plan.json")} == {"image"}
+
+
 class Interrupted(KeyboardInterrupt): ...
 
 

@@ -10,6 +10,7 @@ from mgx.select.against_published import compare_published
 from mgx.select.answers import Answer, of_claims, of_comparison, of_statistics
 from mgx.select.beside import PUBLISHED, Comparison, Sets, compare_homes, compare_sets, home_at, parse
 from mgx.select.claims import findings
+from mgx.select.coverage import together
 from mgx.select.critical import check_diagram, write_diagram
 from mgx.select.metrics import Metric
 from mgx.select.observed import Sample, published_samples, samples
@@ -88,7 +89,7 @@ def show(answers: Sequence[Answer], face: str) -> None:
             print(to_markdown(sheet))
         else:
             to_terminal(sheet, sys.stdout)
-    for command in dict.fromkeys(c for a in answers for c in a.commands):
+    for command in together(c for a in answers for c in a.commands):
         say(f"missing runs: {command}")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgx.select.boards import Board
+from mgx.select.coverage import together
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import number
 from mgx.select.overview import Overview, Shown
@@ -73,7 +74,7 @@ def render_report(home: Home, overview: Overview, sections: Sequence[Section] = 
             sections=sections,
             methods=[METHODS[m] for m in dict.fromkeys(t.method for s in overview.shown for t in s.tables)],
             coverage=overview.coverage,
-            commands=list(dict.fromkeys(c for line in overview.coverage for c in line.commands)),
+            commands=together(c for line in overview.coverage for c in line.commands),
             environments=_environments(overview),
             refused=overview.refused,
             left_out=overview.left_out,

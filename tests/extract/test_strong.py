@@ -155,6 +155,7 @@ def test_the_whole_way(
     data = made(tmp_path / "small", ("image", "text", "audio"))
     assert extract(home, data) == 0
     said = capsys.readouterr().err
+    assert not store_folder(home, "small", "strong", "prompt").exists(), "a sentence is near nothing that is not text"
     assert "licence Apache-2.0" in said and "on this CPU that takes about" in said
     assert "small/strong/text: step 8 of 8, loss" in said and "of the other views found" in said
     for modality in ("image", "text", "audio"):
@@ -179,12 +180,6 @@ def test_the_whole_way(
     assert run([*learn, "--trials", "1", "--steps", "3"]) == 0
     inputs = {key for record in read_records(home).values() for key in record.run.inputs}
     assert {"strong/image", "strong/text", "strong/audio"} <= inputs
-
-
-def test_a_data_set_without_text_has_no_prompts_to_embed(home: Home, tmp_path: Path) -> None:
-    data = made(tmp_path / "small", ("image",))
-    assert extract(home, data) == 0
-    assert {folder.parent.name for folder in home.embeddings.glob("small/strong/*/plan.json")} == {"image"}
 
 
 class Interrupted(KeyboardInterrupt): ...

@@ -71,12 +71,7 @@ def sections_of(home: Home, overview: Overview) -> list[Section]:
     beside = compare_published(replace(overview, shown=tuple(alike)))
     if ours := tuple(b for b in beside.blocks if any(c.first for line in b.lines for c in line.cells)):
         answers.append(of_comparison(replace(beside, blocks=ours)))
-    return [
-        Section(": ".join(filter(None, (answer.name.capitalize(), s.title))), s.notes, s.header, s.rows)
-        for answer in answers
-        for s in answer.sheets
-        if s.rows or s.notes
-    ]
+    return [Section(answer.name.capitalize(), answer.sheets) for answer in answers]
 
 
 def show(answers: Sequence[Answer], face: str) -> None:

@@ -19,6 +19,7 @@ from mgx.select.metrics import number
 from mgx.select.overview import Overview, Shown
 from mgx.select.page import environment, runs_address, table_face
 from mgx.select.render import small_print
+from mgx.select.sheet import Sheet
 from mgx.select.table import ZERO_SHOT, Table, title_of
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
@@ -33,12 +34,10 @@ MOST_RUNS = 4000  # that a page lists; where there are more, those that were cho
 
 @dataclass(frozen=True)
 class Section:
-    """A further section of the page: a title, paragraphs, and a table (without rows: none)."""
+    """A further section of the page: sheets below one title."""
 
     title: str
-    text: Sequence[str] = ()
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
+    sheets: Sequence[Sheet]
 
 
 def write_report(

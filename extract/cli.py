@@ -113,7 +113,7 @@ def extract(
     if len(opened) < len(asked):
         raise BadRequest(f"--perceptor {', '.join(asked)}: two of them have one name, and so one store. Take one.")
     openings = {p.name: opening_of(p, name, home, precision or "", manifest, items) for name, p in asked.items()}
-    tasks = [task for perceptor in opened.values() for task in plan_tasks(manifest, items, perceptor, modalities)]
+    tasks = [task for name, p in asked.items() for task in plan_tasks(manifest, items, p, modalities, name)]
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return

@@ -30,7 +30,7 @@ from mgx.shared.home import Home
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
-from mgx.shared.registry import HUB, stored_as
+from mgx.shared.registry import stored_as
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,8 +96,6 @@ class DualEncoder:
 
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         recipe: dict[str, Any] = {"precision": self.precision, "space": self._space, "commit": self.found.commit}
-        if self.asked.removeprefix(HUB)[0] not in "/.~":
-            recipe["perceptor"] = self.asked  # what `mgx extract` calls it
         if modality == "audio":
             recipe["long_audio"] = f"{self._hearing.truncation}: the middle"
         return recipe

@@ -21,7 +21,7 @@ from mgx.shared.files import digest, write_whole
 from mgx.shared.home import Home
 from mgx.shared.hub import model_repository
 from mgx.shared.manifest import Licence, Source, SourceFile
-from mgx.shared.registry import HUB, stored_as
+from mgx.shared.registry import HUB, hub_folder, stored_as
 
 REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-][\w./-]*))?", re.ASCII)
 CONFIG = "config.json"
@@ -86,9 +86,8 @@ def needed(files: Iterable[str]) -> tuple[str, ...]:
 
 def find_model(name: str, home: Home) -> Found:
     """Where the model of that name lies. NotThere says how to fetch it, BadRequest what a name looks like."""
-    where = name.removeprefix(HUB)
-    if where.startswith(("/", ".", "~")):
-        return _require(Found(Path(where).expanduser().absolute()), name)
+    if folder := hub_folder(name):
+        return _require(Found(folder), name)
     repo, revision = _parts(name)
     root = home.checkpoints / stored_as(name)
     if note := _noted(root):
@@ -106,7 +105,7 @@ def find_model(name: str, home: Home) -> Found:
 
 def parcel_of_model(name: str, home: Home, patience: Patience | None = None) -> Parcel:
     """A model as something to fetch. What was begun stays at its commit; else the hub is asked which one it is."""
-    if name.removeprefix(HUB).startswith(("/", ".", "~")):
+    if hub_folder(name):
         raise BadRequest(f"{name} names a folder: there is nothing to fetch.")
     repo, revision = _parts(name)
     root = home.checkpoints / stored_as(name)

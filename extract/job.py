@@ -18,6 +18,7 @@ from mgx.shared.files import digest
 from mgx.shared.home import Home
 from mgx.shared.item import Array, Item, Member, Row, Source, Text
 from mgx.shared.manifest import Manifest, Modality
+from mgx.shared.registry import HUB, hub_folder
 from mgx.shared.store import (
     PROMPT,
     Commit,
@@ -96,15 +97,20 @@ def wanted_modalities(manifest: Manifest, perceptor: Perceptor, asked: Sequence[
     return [m for m in both if not asked or m in asked]
 
 
-def plan_tasks(manifest: Manifest, items: Sequence[Item], perceptor: Perceptor, asked: Sequence[str]) -> list[Task]:
-    """One task per modality that any item has, and one for the class prompts if the perceptor has them."""
+def plan_tasks(
+    manifest: Manifest, items: Sequence[Item], perceptor: Perceptor, asked: Sequence[str], called: str = ""
+) -> list[Task]:
+    """One task per modality that any item has, and one for the class prompts if the perceptor has them.
+
+    `called`: what `mgx extract` calls the perceptor, where that is not its name.
+    """
     wanted = wanted_modalities(manifest, perceptor, asked)
     having = {name: tuple(item for item in items if name in item.media) for name in manifest.modalities}
     if bare := [name for name in wanted if not having[name]]:
         raise BadManifest(f"{manifest.name}: no item has the modality {bare[0]!r}.")
     prompts = _prompts(manifest, perceptor)
     embedded = [m for m in wanted_modalities(manifest, perceptor, ()) if having[m]] + ([PROMPT] if prompts else [])
-    about = _about(manifest, embedded)
+    about = {**_about(manifest, embedded), "perceptor": _anywhere(called or perceptor.name)}
     tasks = []
     for name in wanted:
         task = _task(manifest, perceptor, name, name, having[name], manifest.modalities[name], about)
@@ -118,7 +124,12 @@ def plan_tasks(manifest: Manifest, items: Sequence[Item], perceptor: Perceptor, 
 
 
 def _prompts(manifest: Manifest, perceptor: Perceptor) -> Mapping[str, Source]:
-    """What stands for each class: a sentence, where the perceptor reads text; or vectors that it brings itself."""
+    """What stands for each class: a sentence, where the perceptor reads text; or vectors that it brings itself.
+
+    Nothing in the spaces of strong perceptors: a sentence is near nothing that is not text.
+    """
+    if perceptor.kind == "strong":
+        return {}
     if "text" in perceptor.modalities:
         return {c: Text(p) for c, p in zip(manifest.label.classes, manifest.label.prompts(), strict=True)}
     bring = getattr(perceptor, "prompt_sources", None)
@@ -166,6 +177,12 @@ def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
         "published_name": manifest.dataset.published_name,
         "reference": manifest.path or manifest.name,
     }
+
+
+def _anywhere(name: str) -> str:
+    """A perceptor's name that says the same in any working directory."""
+    folder = hub_folder(name)
+    return f"{HUB}{folder}" if folder else name
 
 
 def broken(commit: Commit) -> dict[str, str]:

@@ -16,7 +16,7 @@ from mgx.shared.progress import say
 from mgx.shared.registry import plain
 from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, open_store, store_folders
 
-STRONG_WIDTH = 1024  # features of `strong`
+STRONG_WIDTHS = (1024, 768)  # of what mgx trains: `strong` and `strong768`
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def is_strong(perceptor: str) -> bool:
 
 
 def strong_of(width: int) -> str:
-    """The strong perceptor that mgx trains for a binding one of that width."""
-    return "strong" if width == STRONG_WIDTH else f"strong{width}"
+    """The strong perceptor for a binding one of that width, by name: mgx's own, or one that somebody adds."""
+    return "strong" if width == STRONG_WIDTHS[0] else f"strong{width}"
 
 
 def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Sequence[str]) -> NotThere:
@@ -156,7 +156,11 @@ def _with_strong(weak: Callable[[], FeatureSet], folders: Sequence[Path], widest
         raise NotThere(
             f"{data.dataset}/{data.perceptor} has {data.features} features, and the strong setting needs strong "
             f"embeddings of that width{f' by {strong_by}' if strong_by else ''}: there are {there or 'none'}. "
-            f"Make them with: mgx extract --dataset {data.dataset} --perceptor {called}"
+            + (
+                f"Make them with: mgx extract --dataset {data.dataset} --perceptor {called}"
+                if strong_by or widest or data.features in STRONG_WIDTHS
+                else f"mgx trains those of 1024 and 768; add {called!r}: docs/own_perceptor.md"
+            )
         )
     width = max(s.plan.features for s in fitting)
     fitting = [s for s in fitting if s.plan.features == width]

@@ -171,21 +171,22 @@ def of_claims(found: Sequence[Finding]) -> Answer:
         rows: list[tuple[str, ...]] = []
         rules, notes = [], []
         for f in (f for f in found if f.protocol == protocol):
-            rules.append(len(rows))
-            rows += _finding(f)
-            notes += [f"{f.name}: {note}" for note in f.notes]
+            if f.comparisons:
+                rules.append(len(rows))
+                rows += _finding(f)
+                notes += [f"{f.name}: {note}" for note in f.notes]
+            else:
+                notes.append(" ".join((f"{f.name}: {f.verdict.upper()}, no numbers for it.", *f.notes)))
         head = ("claim", "verdict", "comparison", "difference", "95 % interval", "smallest detectable", "p", "n")
-        said = [f"{f.name}: {f.says} (section {f.where})" for f in found if f.protocol == protocol]
         title = f"The paper's findings on {'its own numbers' if protocol == 'published' else f'protocol {protocol}'}"
-        sheets.append(Sheet(title, head, tuple(rows), (*said, *notes), tuple(rules[1:]), (0, 1, 2)))
-    return Answer("claims", (*sheets, Sheet("", (), (), _judged())), [asdict(f) for f in found])
+        sheets.append(Sheet(title, head, tuple(rows), tuple(notes), tuple(rules[1:]), (0, 1, 2)))
+    said = dict.fromkeys(f"{f.name}: {f.says} (section {f.where})" for f in found)
+    return Answer("claims", (*sheets, Sheet("", (), (), (*said, *_judged()))), [asdict(f) for f in found])
 
 
 def _finding(found: Finding) -> list[tuple[str, ...]]:
-    lines = [
-        (c.label, *_interval(c.interval), probability(c.interval.p), str(c.interval.n)) for c in found.comparisons
-    ] or [("no numbers for it", "-", "-", "-", "-", "-")]
-    verdicts = [c.verdict if len(found.comparisons) > 1 else "" for c in found.comparisons] or [""]
+    lines = [(c.label, *_interval(c.interval), probability(c.interval.p), str(c.interval.n)) for c in found.comparisons]
+    verdicts = [c.verdict for c in found.comparisons]
     first = (found.name, found.verdict.upper())
     if len(lines) == 1:
         return [(*first, *lines[0])]

@@ -10,6 +10,7 @@ from mgx.select.against_published import compare_published
 from mgx.select.answers import Answer, of_claims, of_comparison, of_statistics
 from mgx.select.beside import PUBLISHED, Comparison, Sets, compare_homes, compare_sets, home_at, parse
 from mgx.select.claims import findings
+from mgx.select.coverage import together
 from mgx.select.critical import check_diagram, write_diagram
 from mgx.select.metrics import Metric
 from mgx.select.observed import Sample, published_samples, samples
@@ -70,12 +71,7 @@ def sections_of(home: Home, overview: Overview) -> list[Section]:
     beside = compare_published(replace(overview, shown=tuple(alike)))
     if ours := tuple(b for b in beside.blocks if any(c.first for line in b.lines for c in line.cells)):
         answers.append(of_comparison(replace(beside, blocks=ours)))
-    return [
-        Section(": ".join(filter(None, (answer.name.capitalize(), s.title))), s.notes, s.header, s.rows)
-        for answer in answers
-        for s in answer.sheets
-        if s.rows or s.notes
-    ]
+    return [Section(answer.name.capitalize(), answer.sheets) for answer in answers]
 
 
 def show(answers: Sequence[Answer], face: str) -> None:
@@ -88,7 +84,7 @@ def show(answers: Sequence[Answer], face: str) -> None:
             print(to_markdown(sheet))
         else:
             to_terminal(sheet, sys.stdout)
-    for command in dict.fromkeys(c for a in answers for c in a.commands):
+    for command in together(c for a in answers for c in a.commands):
         say(f"missing runs: {command}")
 
 

@@ -86,12 +86,15 @@ def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[s
         # Baselines before any learner was trained still make a table.
         for modalities in _without_learner([r.run for r in baselines[place]]):
             algorithms[(place, 0, modalities)] = []
-    seen = list(dict.fromkeys(m for r in (*asked, *(r.run for r in records)) for m in (*r.test, *r.train)))
+    # Embeddings of one perceptor alone: what others have must not turn the order around.
+    seen: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for run in (*asked, *(r.run for r in records)):
+        seen[run.dataset, run.perceptor] |= dict.fromkeys((*run.test, *run.train))
     wanted: defaultdict[Place, list[Run]] = defaultdict(list)
     for run in asked:
         wanted[_place(run)].append(run)
     return [
-        _board(key, algorithms[key], baselines[key[0]], wanted[key[0]], [*order.get(key[0][0], ()), *seen])
+        _board(key, algorithms[key], baselines[key[0]], wanted[key[0]], [*order.get(key[0][0], ()), *seen[key[0][:2]]])
         for key in sorted(algorithms)
     ]
 

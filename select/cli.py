@@ -173,12 +173,18 @@ def _draw(folder: Path, overview: "Overview") -> None:
 
 
 def tell(overview: "Overview") -> None:
-    """Coverage, and what was not used, on standard error."""
+    """Coverage, and what was not used, on standard error. Of what is complete only a few lines."""
+    from mgx.select.coverage import together
     from mgx.shared.progress import say
 
+    whole = [counted for counted in overview.coverage if counted.complete]
     for counted in overview.coverage:
-        say(counted.sentence())
-    for command in dict.fromkeys(c for counted in overview.coverage for c in counted.commands):
+        if counted not in whole[SHOWN_LINES:]:
+            say(counted.sentence())
+    if more := whole[SHOWN_LINES:]:
+        runs = sum(counted.singles.expected + counted.pairs.expected for counted in more)
+        say(f"and {len(more)} more lines, complete: {runs:,} runs (mgx select --json)")
+    for command in together(c for counted in overview.coverage for c in counted.commands):
         say(f"missing runs: {command}")
     tell_unused(overview)
 

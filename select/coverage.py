@@ -1,11 +1,15 @@
 """How many of the runs that were asked for exist, and the command that makes the others."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mgx.select.inputs import involved, reads_others
 from mgx.shared.records import Run, RunRecord, Sweep
+
+LEARN = "mgx learn"
+ALGORITHM = re.compile(r" --algo \S+")
 
 Group = tuple[str, str, str, str, str, int, tuple[str, ...]]
 
@@ -51,6 +55,11 @@ class Coverage:
     @property
     def missing(self) -> int:
         return self.singles.missing + self.pairs.missing
+
+    @property
+    def complete(self) -> bool:
+        """Whether all runs are there, and none diverged."""
+        return all(tally.finished == tally.expected for tally in (self.singles, self.pairs))
 
     def sentence(self) -> str:
         """`homeobjects/litebind erm: 10 of 12 reported runs, 18 of 18 leave-one-out runs, 1 diverged`."""
@@ -110,6 +119,14 @@ def commands(missing: set[str], sweeps: Sequence[Sweep]) -> tuple[str, ...]:
         found.append(best)
         left -= asks[best]
     return tuple(found)
+
+
+def together(commands: Iterable[str]) -> list[str]:
+    """Commands that differ in nothing but their algorithms, as one, in the order of the first of them."""
+    groups: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for command in commands:
+        groups[ALGORITHM.sub("", command)] |= dict.fromkeys(ALGORITHM.findall(command))
+    return [rest.replace(LEARN, f"{LEARN}{''.join(own)}", 1) for rest, own in groups.items()]
 
 
 def _tally(runs: Iterable[Run], records: Mapping[str, RunRecord]) -> Tally:

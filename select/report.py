@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgx.select.boards import Board
+from mgx.select.coverage import together
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import number
 from mgx.select.overview import Overview, Shown
 from mgx.select.page import environment, runs_address, table_face
 from mgx.select.render import small_print
+from mgx.select.sheet import Sheet
 from mgx.select.table import ZERO_SHOT, Table, title_of
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
@@ -32,12 +34,10 @@ MOST_RUNS = 4000  # that a page lists; where there are more, those that were cho
 
 @dataclass(frozen=True)
 class Section:
-    """A further section of the page: a title, paragraphs, and a table (without rows: none)."""
+    """A further section of the page: sheets below one title."""
 
     title: str
-    text: Sequence[str] = ()
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
+    sheets: Sequence[Sheet]
 
 
 def write_report(
@@ -73,7 +73,7 @@ def render_report(home: Home, overview: Overview, sections: Sequence[Section] = 
             sections=sections,
             methods=[METHODS[m] for m in dict.fromkeys(t.method for s in overview.shown for t in s.tables)],
             coverage=overview.coverage,
-            commands=list(dict.fromkeys(c for line in overview.coverage for c in line.commands)),
+            commands=together(c for line in overview.coverage for c in line.commands),
             environments=_environments(overview),
             refused=overview.refused,
             left_out=overview.left_out,

@@ -307,13 +307,19 @@ def _legend(rows: Sequence[Row]) -> list[str]:
 
 
 def _gaps(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Why cells are empty, one line a row and reason."""
-    lines: dict[tuple[str, str], list[str]] = {}
+    """Why cells are empty, one line for the columns of a row, and for the rows, that share a reason."""
+    by_row: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for cell, column in zip(row.cells, columns, strict=True):
             if cell.mean is None:
-                lines.setdefault((row.shown, cell.reason), []).append(column.modality)
-    return [f"{name} has no number for {', '.join(where)}: {reason}." for (name, reason), where in lines.items()]
+                by_row.setdefault((row.shown, cell.reason), []).append(column.modality)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), where in by_row.items():
+        alike.setdefault((", ".join(where), reason), []).append(name)
+    return [
+        f"{', '.join(names)} {'have' if names[1:] else 'has'} no number for {where}: {reason}."
+        for (where, reason), names in alike.items()
+    ]
 
 
 def _about(rows: Sequence[Row], columns: Sequence[Column], metric: Metric) -> list[str]:

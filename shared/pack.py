@@ -18,6 +18,7 @@ from typing import Any
 
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.files import whole_file
+from mgx.shared.registry import hub_folder
 from mgx.shared.store import PROMPT, EmbeddingStore, Plan, plan_text
 
 FORMAT, VERSION = "mgx store pack", 1
@@ -97,10 +98,13 @@ def _members(store: EmbeddingStore) -> Iterator[tuple[str, Path | bytes, str]]:
 
 
 def _unplaced(plan: Plan) -> Plan:
-    """The plan without the path of the manifest, which means nothing on another machine."""
-    if "/" not in str(plan.about.get("reference", "")):
-        return plan
-    return replace(plan, about={**plan.about, "reference": plan.dataset})
+    """The plan without paths, of the manifest and of a model, which mean nothing on another machine."""
+    about = dict(plan.about)
+    if "/" in str(about.get("reference", "")):
+        about["reference"] = plan.dataset
+    if hub_folder(str(about.get("perceptor", ""))):
+        about["perceptor"] = plan.perceptor
+    return replace(plan, about=about)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: Path | bytes) -> dict[str, Any]:

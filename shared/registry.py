@@ -30,6 +30,14 @@ def plain(name: str) -> str:
     return stored_as(name).lower().replace("-", "").replace("_", "")
 
 
+def hub_folder(name: str) -> Path | None:
+    """The folder, absolute, that hf:PATH names; None for any other name."""
+    where = name.removeprefix(HUB)
+    if not name.startswith(HUB) or not where.startswith(("/", ".", "~")):
+        return None
+    return Path(where).expanduser().absolute()
+
+
 def stored_as(name: str) -> str:
     """What folders and tables call a perceptor: hf:owner/model@revision is hf_owner_model_revision, others themselves.
 
@@ -37,9 +45,8 @@ def stored_as(name: str) -> str:
     """
     if not name.startswith(HUB):
         return name
-    where = name.removeprefix(HUB)
-    if where.startswith(("/", ".", "~")):
-        where = Path(where).expanduser().resolve().name
+    folder = hub_folder(name)
+    where = folder.resolve().name if folder else name.removeprefix(HUB)
     return "hf_" + re.sub(r"[^A-Za-z0-9.-]+", "_", where)
 
 

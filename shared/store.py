@@ -127,7 +127,7 @@ class EmbeddingStore:
         if self.plan.about.get("made_by"):
             return str(self.plan.about["made_by"])
         named = shlex.quote(str(self.plan.about.get("reference") or self.plan.dataset))
-        perceptor = shlex.quote(str(self.plan.recipe.get("perceptor", self.plan.perceptor)))
+        perceptor = shlex.quote(str(self.plan.about.get("perceptor") or self.plan.perceptor))
         return f"mgx extract --dataset {named} --perceptor {perceptor}"
 
     # ---- writing
@@ -442,12 +442,18 @@ def discard(folder: Path) -> None:
 
 
 def _difference(old: EmbeddingStore, wanted: EmbeddingStore) -> str:
-    was, now = asdict(old.plan), asdict(wanted.plan)
-    what = ", ".join(f"{k} {_short(was[k])} -> {_short(now[k])}" for k in was if was[k] != now[k] and k != "about")
+    was, now = _facts(old.plan), _facts(wanted.plan)
+    names = [k for k in {**was, **now} if was.get(k) != now.get(k)]
+    what = ", ".join(f"{k} {_short(was.get(k, 'none'))} -> {_short(now.get(k, 'none'))}" for k in names)
     return (
         f"embeddings {old} were made from something else ({what}). "
         f"Replace them with: {wanted.command} --replace. They lie in {old.folder}"
     )
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """What a store's key depends on, the recipe fact by fact."""
+    return {k: v for k, v in {**asdict(plan), **plan.recipe}.items() if k not in ("about", "recipe")}
 
 
 def _short(value: Any) -> str:

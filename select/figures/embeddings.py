@@ -1,6 +1,6 @@
 """The embeddings on their first two principal components, by class and by modality."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mgx.select.figures.drawing import MARKERS, PALETTE, WIDTH, Figure, literal
@@ -8,6 +8,7 @@ from mgx.select.figures.scores import slug
 from mgx.select.projection import Projection
 
 MOST_ENTRIES = 32
+PANEL, MARK, LETTER = 3.4, 0.45, 0.06  # inches: a panel, a legend's mark with what is around it, a letter
 
 
 def embeddings(projection: Projection, place: str) -> Figure:
@@ -28,8 +29,8 @@ def _draw(pyplot: Any, projection: Projection) -> Any:
     _points(right, projection, projection.modalities)
     left.set_title("by class")
     right.set_title("by modality")
-    _legend(left, len(set(projection.labels)))
-    _legend(right, len(set(projection.modalities)))
+    _legend(left, set(projection.labels))
+    _legend(right, set(projection.modalities))
     for panel in (left, right):
         panel.set_xlabel(f"component 1 ({projection.shares[0]:.0%} of the variance)")
     left.set_ylabel(f"component 2 ({projection.shares[1]:.0%})")
@@ -47,9 +48,10 @@ def _points(panel: Any, projection: Projection, names: Sequence[str]) -> None:
         panel.scatter(x, y, s=11, color=colour, marker=marker, linewidths=0, alpha=0.75, label=name, rasterized=True)
 
 
-def _legend(panel: Any, entries: int) -> None:
-    """Below the panel; data sets with very many classes go without."""
-    if entries <= MOST_ENTRIES:
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
-        legend = panel.legend(**place, ncols=min(4, entries), fontsize=7, markerscale=1.6)
+def _legend(panel: Any, names: Collection[str]) -> None:
+    """Below the panel and no wider than it; data sets with very many classes go without."""
+    if len(names) <= MOST_ENTRIES:
+        columns = int(PANEL / (MARK + LETTER * max(map(len, names))))
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}
+        legend = panel.legend(**place, ncols=min(max(columns, 1), 4, len(names)), fontsize=7, markerscale=1.6)
         literal(legend)

@@ -1,6 +1,6 @@
 """MML against DG, as in the paper's Figures 3 and 6: every algorithm's average, by data set and selection method."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mgx.select.criteria import METHODS
@@ -11,21 +11,29 @@ from mgx.select.table import Table
 
 def families(scope: Scope) -> Iterator[Figure]:
     """One figure: rows are methods, columns data sets; none for a single algorithm."""
-    if len({r.name for t in scope.tables for r in learners(t)}) < 2 or not scope.methods:
+    rows = {r.name: r for t in scope.tables for r in learners(t)}
+    names = {n: r.shown for n, r in rows.items() if any(_average(t, n) is not None for t in scope.tables)}
+    if len(names) < 2 or not scope.methods:
         return
+    left = [r.shown for n, r in rows.items() if n not in names]
+    without = f" Without an average, and left out: {', '.join(left)}." if left else ""
     yield Figure(
         f"families-{scope.name}",
         f"MML against DG, {scope.label}",
         f"Average test {scope.metric} over the unseen modalities ({scope.label}). Bars: mean over perceptors, where "
         "every perceptor has a number; small marks: one perceptor each. Lines: mean of a family's bars, zero-shot "
-        "(mean over perceptors), and the majority class.",
-        lambda pyplot: _draw(pyplot, scope),
+        f"(mean over perceptors), and the majority class.{without}",
+        lambda pyplot: _draw(pyplot, scope, names),
     )
 
 
-def _draw(pyplot: Any, scope: Scope) -> Any:
+def _average(table: Table, name: str) -> float | None:
+    return next((r.average.mean for r in learners(table) if r.name == name), None)
+
+
+def _draw(pyplot: Any, scope: Scope, names: Mapping[str, str]) -> Any:
+    """`names`: the algorithms with what readers call them, in their order."""
     datasets, methods = scope.datasets, scope.methods
-    names = {r.name: r for t in scope.tables for r in learners(t)}
     high = 1.1 + len(methods) * (0.35 + 0.135 * len(names))
     width = WIDTH if len(datasets) > 1 else 0.62 * WIDTH
     figure, grid = pyplot.subplots(
@@ -43,14 +51,14 @@ def _draw(pyplot: Any, scope: Scope) -> Any:
             handles, labels = panel.get_legend_handles_labels()
             legend |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in legend}
         grid[row, 0].set_ylabel(METHODS[method].title, weight="bold")
-    grid[0, 0].set_yticks(range(len(names)), [r.shown for r in names.values()])
+    grid[0, 0].set_yticks(range(len(names)), list(names.values()))
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     below(figure, list(legend.values()), list(legend))
     return figure
 
 
 def _panel(panel: Any, tables: Sequence[Table], names: Sequence[str], perceptors: Sequence[str]) -> None:
-    averages = {(t.perceptor, r.name): r.average.mean for t in tables for r in learners(t)}
+    averages = {(t.perceptor, name): _average(t, name) for t in tables for name in names}
     family = {r.name: r.family for t in tables for r in learners(t)}
     bars: dict[str, dict[int, float]] = {}
     for place, name in enumerate(names):

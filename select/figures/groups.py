@@ -25,7 +25,7 @@ def groups(scope: Scope) -> Iterator[Figure]:
             for dataset in scope.datasets
         }
         compared = {place: compare(own, dimension) for place, own in panels.items()}
-        if all(len(c.categories) < 2 for c in compared.values()):
+        if all(len(c.categories) < 2 or not c.means for c in compared.values()):
             continue
         left = dict.fromkeys(name for c in compared.values() for name in c.left_out)
         without = f" Without a panel's number in every category, and left out there: {', '.join(left)}." if left else ""

@@ -1,7 +1,9 @@
 """`hf:owner/model`: fetched from the hub at one commit, found where it lies, extracted, learned from and selected."""
 
 import json
+import shlex
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.home import Home
+from mgx.shared.pack import write_pack
 from mgx.shared.registry import plain, stored_as
 from mgx.shared.store import open_store, store_folder, stores
 from tests.extract.snapshots import clap, clip
@@ -202,6 +205,30 @@ def test_the_whole_way(world: World, tmp_path: Path) -> None:
         assert world.mgx("select", "--method", "tm", "--perceptor", name) == 0, world.err
         assert "erm" in world.out.lower() and "image" in world.out
     assert world.mgx("select", "--perceptor", "hf:some/other") == 2 and "hf:some/other" in world.err
+
+
+def test_the_command_of_a_store_opens_a_model_in_a_folder(
+    home: Home, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(tiny, tmp_path / "own clip")
+    make_data(tmp_path / "birds", "image")
+    mgx = ["--home", str(home.root)]
+    assert run([*mgx, "data", "init", str(tmp_path / "birds/items.csv")]) == 0
+    extract = [*mgx, "extract", "--dataset", str(tmp_path / "birds"), "--perceptor"]
+    monkeypatch.chdir(tmp_path)
+    assert run([*extract, "hf:./own clip"]) == 0
+    monkeypatch.chdir("/")
+    command = shlex.split(next(stores(home)).command)
+    assert command[-2:] == ["--perceptor", f"hf:{own}"]
+    capsys.readouterr()
+    assert run([*mgx, *command[1:]]) == 0 and "image: 40 items, 0 of" in capsys.readouterr().err
+    assert run([*extract, f"hf:{own}", "--precision", "bfloat16"]) == 2
+    said = capsys.readouterr().err
+    assert "precision float32 -> bfloat16" in said and f"--perceptor 'hf:{own}' --replace" in said
+    write_pack(list(stores(home)), tmp_path / "birds.zip")
+    with zipfile.ZipFile(tmp_path / "birds.zip") as pack:
+        plans = [pack.read(name) for name in pack.namelist() if name.endswith("plan.json")]
+    assert len(plans) == 3 and not any(str(tmp_path).encode() in plan for plan in plans)
 
 
 def test_sounds_too(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,6 +156,7 @@ def test_the_whole_way(
     data = made(tmp_path / "small", ("image", "text", "audio"))
     assert extract(home, data) == 0
     said = capsys.readouterr().err
+    assert not store_folder(home, "small", "strong", "prompt").exists(), "a sentence is near nothing that is not text"
     assert "licence Apache-2.0" in said and "on this CPU that takes about" in said
     assert "small/strong/text: step 8 of 8, loss" in said and "of the other views found" in said
     for modality in ("image", "text", "audio"):

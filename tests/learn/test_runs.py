@@ -211,7 +211,8 @@ def test_of_several_strong_perceptors_one_is_chosen_or_named(toy, capsys):
 
 def test_what_to_train_is_named_by_the_width(toy, capsys):
     assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong") == 2
-    assert "--perceptor strong16" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "mgx trains those of 1024 and 768; add 'strong16'" in said and "mgx extract" not in said
     assert (strong_of(1024), strong_of(768)) == ("strong", "strong768")
 
 

@@ -175,6 +175,18 @@ def test_centring_takes_off_a_modality_gap(toy):
     assert (zeroshot_centred.predict(view) == y).mean() > 0.9
 
 
+def test_centred_prompts_that_say_nothing_name_the_first_class(toy):
+    """A perceptor may embed all prompts alike: that is an answer, not a division by zero."""
+    from dataclasses import replace
+
+    from mgx.learn.baselines import zeroshot_centred
+
+    data = features_of(toy.home)
+    alike = replace(data, prompts=np.repeat(np.eye(1, data.features, dtype=np.float32), 4, axis=0))
+    view = View(alike, protocol_of("standard").divide(data, 0), ("image", "depth"), "text")
+    assert (zeroshot_centred.predict(view) == 0).all()
+
+
 @pytest.mark.parametrize(("name", "own"), [("ERM", "erm"), ("LFM", "dlmg"), ("Concat", "concat"), ("OGM-GE", "ogm")])
 def test_published_names_are_accepted(toy, name, own, capsys):
     assert learn(toy.home, "--algo", name, *SMALL, "--dry-run", "--json") == 0

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mgx.select.boards import Board, gather
-from mgx.select.coverage import coverage
+from mgx.select.coverage import coverage, together
 from mgx.shared.records import Run, RunRecord, Sweep
 from tests.select.conftest import ALL, baseline_records, make_record, sweep_records
 
@@ -117,6 +117,13 @@ def test_modalities_stand_in_the_order_of_the_manifest() -> None:
     assert board.tests == ("text", "image", "depth")
 
 
+def test_without_a_manifest_the_order_is_that_of_the_perceptor_s_own_runs() -> None:
+    """Another perceptor's runs, or a filter that leaves them out, must not turn columns around."""
+    others, own = sweep_records("erm", 0.5, ("text", "image"), perceptor="first"), sweep_records("erm", 0.5)
+    orders = [{b.perceptor: b.tests for b in boards_of(*records)}["tiny"] for records in (own, [*others, *own])]
+    assert orders == [("image", "depth", "text")] * 2
+
+
 def test_records_of_other_embeddings_are_left_out_and_counted() -> None:
     old = sweep_records("erm", 0.5, trials=2)
     new = [re_extracted(r) for r in sweep_records("erm", 0.6, trials=1)]
@@ -212,6 +219,16 @@ def test_the_fewest_commands_are_named() -> None:
     sweeps = [sweep("mgx learn --trials 1", runs[:2]), sweep("mgx learn", runs), sweep("mgx learn --other", runs[2:3])]
     (line,) = coverage(runs, sweeps, {})
     assert line.commands == ("mgx learn",)
+
+
+def test_commands_for_several_algorithms_are_one() -> None:
+    one, two = "--dataset a --train x,y --test z", "--dataset b"
+    commands = [f"mgx learn --algo erm {one}", f"mgx learn --algo erm {two}", f"mgx learn --algo irm {one}"]
+    assert together([*commands, commands[0]]) == [
+        f"mgx learn --algo erm --algo irm {one}",
+        f"mgx learn --algo erm {two}",
+    ]
+    assert together(["mgx other", "mgx other"]) == ["mgx other"]
 
 
 def test_runs_of_stale_sweeps_are_not_expected() -> None:

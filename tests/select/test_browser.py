@@ -7,6 +7,7 @@ import pytest
 
 from mgx.select.overview import survey
 from mgx.select.report import Section, render_report
+from mgx.select.sheet import Sheet
 from mgx.shared.home import Home
 from tests.select.browser import Page, find_browser, opened
 from tests.select.conftest import fill
@@ -28,7 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     home = Home(root, **{name: root / name for name in ("datasets", "checkpoints", "embeddings", "runs")})
     fill(home)
-    section = Section("More", ["some words"], ["a", "b"], [["10", "x"], ["9", "y"]])
+    section = Section("More", [Sheet("", ("a", "b"), (("10", "x"), ("9", "y")), ("some words",))])
     text = render_report(home, survey(home), [section], figures=False)
     (root / "page.html").write_text(text.replace("some words", "<script>window.foreign = 1</script>"))
     return root / "page.html"

@@ -274,4 +274,6 @@ def test_findings_on_records(home: Home) -> None:
     assert found["weak-above-strong"].notes == ("Needs the same cells in both settings.",)
     text = "\n".join(to_markdown(s) for s in of_claims(list(found.values())).sheets)
     assert "| dg-above-mml | HOLDS | DG minus MML | +8.0 |" in text
-    assert "| weak-above-strong | CANNOT TELL | no numbers for it |" in text
+    needs = "weak-above-strong: CANNOT TELL, no numbers for it. Needs the same cells in both settings."
+    assert f"- {needs}" in text and "| weak-above-strong |" not in text
+    assert text.count("The strong setting is far behind the weak one.") == 1

@@ -101,6 +101,16 @@ def test_the_gap_and_its_command(mgx: Mgx, home: Home) -> None:
     assert "missing runs: mgx learn --algo erm --trials 3" in err
 
 
+def test_what_is_complete_is_told_in_few_lines(mgx: Mgx, home: Home) -> None:
+    for n in range(8):
+        records = sweep_records("erm", 0.5, perceptor=f"p{n}", trials=1, hparams=1)
+        write_records(home, records[n == 7 :])
+        write_sweep(home, Sweep(f"mgx learn --algo erm --perceptor p{n}", tuple(r.run for r in records)))
+    _, _, err = mgx("--method", "tm")
+    assert err.count("reported runs") == 5 + 1 and "p7 erm: 2 of 3 reported runs" in err
+    assert "and 2 more lines, complete: 12 runs" in err
+
+
 def test_damaged_and_foreign_lines_are_named_and_hide_nothing(mgx: Mgx, full_home: Home) -> None:
     good = next((full_home.runs / "toys" / "tiny" / "erm").glob("*.jsonl"))
     lines = good.read_text().splitlines()

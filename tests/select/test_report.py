@@ -11,8 +11,9 @@ import pytest
 
 from mgx.select.figures import embeddings, unseen
 from mgx.select.overview import Overview, survey
-from mgx.select.projection import MOST_POINTS, principal, project
+from mgx.select.projection import MOST_POINTS, Projection, principal, project
 from mgx.select.report import Section, readings, render_report
+from mgx.select.sheet import Sheet
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
 from mgx.shared.store import Plan, Rows, plan_store, rows_digest
@@ -197,6 +198,19 @@ def test_figures_are_functions_of_the_data(full_home: Home) -> None:
     assert "currentColor" in picture.inline()
 
 
+def test_the_legends_of_embeddings_do_not_meet() -> None:
+    from matplotlib import pyplot
+
+    classes = tuple(f"a rather long name {n}" for n in range(16))
+    points = np.random.default_rng(0).normal(size=(16, 2))
+    found = Projection(points, classes, ("image", "depth", "text", "audio") * 4, (0.5, 0.2), 16)
+    figure = embeddings(found, "toys · tiny").draw(pyplot)
+    figure.canvas.draw()
+    left, right = (panel.get_legend().get_window_extent() for panel in figure.axes)
+    assert figure.bbox.x0 <= left.x0 and left.x1 <= right.x0 and right.x1 <= figure.bbox.x1
+    pyplot.close(figure)
+
+
 @pytest.mark.slow
 def test_no_two_figures_share_an_id(drawn: str) -> None:
     ids = re.findall(r' id="([^"]+)"', drawn)
@@ -236,11 +250,12 @@ def test_a_page_without_a_learner(home: Home) -> None:
     assert "<svg" not in text
 
 
-def test_a_further_section_is_prose_and_a_table(full_home: Home) -> None:
-    section = Section("Statistics", ["One <b>.", "Two."], ["pair", "p"], [["ERM - Concat", "0.03"]])
+def test_a_further_section_holds_its_sheets_below_one_title(full_home: Home) -> None:
+    section = Section("Statistics", [Sheet("Of TM", ("pair", "p"), (("ERM - Concat", "0.03"),), ("One <b>.", "Two."))])
     text = render_report(full_home, survey(full_home), [section], figures=False)
     assert '<a href="#section-1">Statistics</a>' in text and '<h2 id="section-1">Statistics</h2>' in text
-    assert "<p>One &lt;b&gt;.</p>" in text
+    assert text.count("#section-") == 1 and "<h3>Of TM</h3>" in text
+    assert '<p class="small">One &lt;b&gt;.</p>' in text
     assert "<tr><td>ERM - Concat</td><td>0.03</td></tr>" in text
 
 

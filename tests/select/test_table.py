@@ -106,6 +106,13 @@ def test_an_empty_cell_says_why_and_has_no_average() -> None:
     )
 
 
+def test_rows_that_lack_a_number_for_one_reason_are_told_in_one_line() -> None:
+    records = [r for name in ("erm", "concat") for r in sweep_records(name, 0.5) if len(r.run.test) == 1]
+    assert tabulate(board_of(*records), "loo").gaps[0] == (
+        "Concat, ERM have no number for image: no finished leave-one-out run of image+depth, image+text."
+    )
+
+
 @pytest.mark.parametrize(("value", "mark"), [(0.9, ()), (0.62, ("at floor",)), (0.5, ("below floor",))])
 def test_numbers_near_the_majority_are_marked(value: float, mark: tuple[str, ...]) -> None:
     # 96 of 160 rows are of one class: floor .6, two standard errors .077.

@@ -264,6 +264,7 @@ def workers(device: str) -> int:
 def work(home: Home, left: Todo, progress: Progress, device: str = "cpu") -> Iterator[RunRecord]:
     """Do what is left, writing each stack's records as it ends. WorkFailed at the end if a unit failed."""
     failed: list[Sequence[Run]] = []
+    _remove_spent(home, left.data)
     with Claims(home.runs / "claims") as claims:
         by_name: dict[str, list[Run]] = {}
         for run in left.baselines:
@@ -287,6 +288,13 @@ def work(home: Home, left: Todo, progress: Progress, device: str = "cpu") -> Ite
             f"{len(failed)} of {len(by_name) + len(left.stacks)} units of work failed ({sum(map(len, failed))} runs), "
             "as said above. The others are finished and kept; the same command tries again."
         )
+
+
+def _remove_spent(home: Home, data: FeatureSet) -> None:
+    """Conditions of stacks whose records are there: a process was killed between writing these and removing those."""
+    for partial in (home.runs / data.dataset / data.perceptor).glob("*/*.partial"):
+        if partial.with_suffix(".jsonl").is_file():
+            partial.unlink(missing_ok=True)
 
 
 def _stops_all(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ end. How many items they are ahead is bounded, so memory does not grow. A worker
 this process while it prepares: a view's bits do not depend on who prepared it.
 """
 
+import faulthandler
 import os
 import signal
 import threading
@@ -15,10 +16,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from multiprocessing import get_all_start_methods, get_context, parent_process
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TextIO
 
 from mgx.extract.backbones import one_thread_each
 from mgx.extract.batches import items_at_once
@@ -30,6 +33,7 @@ from mgx.shared.manifest import Modality
 
 WORTH = 8.0  # seconds of decoding, below which workers are not started: they take about half of that
 MEASURED = 4  # items prepared here before anything is said of their pace; the first loads libraries
+LONGEST = 1800.0  # seconds that a worker may take for an item: then a library hangs, and the worker ends itself
 MOST_WORKERS = 16  # where nobody asks for another number; each takes some 300 MB
 
 
@@ -94,7 +98,8 @@ class Decoding:
     def prepared(self, jobs: Iterator[Job], total: int) -> Iterator[tuple[Job, list[Prepared]]]:
         """Every job with what its wishes got, in the order of jobs, of which there are `total`.
 
-        WorkFailed if a worker dies. Other errors than BadItem are raised here, wherever they happened.
+        WorkFailed if a worker dies, hangs or has no memory. Other errors than BadItem are raised here, wherever they
+        happened.
         """
         spent: list[float] = []
         self.busy = 0
@@ -126,8 +131,14 @@ class Decoding:
         except BrokenProcessPool as error:
             raise WorkFailed(
                 f"a process that prepares media ended suddenly, at item {job.item!r} or one of the {ahead} after it: "
-                "it ran out of memory, or a library crashed on a file. What is finished is kept. "
+                f"it ran out of memory, or a library crashed on a file or took more than {LONGEST / 60:g} minutes for "
+                "it. What is finished is kept. "
                 "Run the same command again with --workers 1, or 0 to prepare in the main process."
+            ) from error
+        except MemoryError as error:
+            raise WorkFailed(
+                f"there is not memory enough to prepare item {job.item!r} beside {self.workers - 1} others. What is "
+                "finished is kept. Run the same command again with fewer --workers."
             ) from error
         finally:
             for _, future in sent:
@@ -175,7 +186,17 @@ def _end_with_parent() -> None:
 
 def _prepare_there(wishes: Sequence[Wish]) -> list[Prepared]:
     """`prepare`, in a worker. Perceptors are opened here, so that their errors are told as those of any item."""
-    for wish in wishes:
-        if wish.perceptor not in _opened:
-            _opened[wish.perceptor] = _openings[wish.perceptor].again()
-    return prepare(_opened, wishes)
+    # A thread that waits for no lock of Python's: it ends the process whatever the process hangs in.
+    faulthandler.dump_traceback_later(LONGEST, exit=True, file=_nowhere())
+    try:
+        for wish in wishes:
+            if wish.perceptor not in _opened:
+                _opened[wish.perceptor] = _openings[wish.perceptor].again()
+        return prepare(_opened, wishes)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w")

@@ -10,6 +10,7 @@ A data set may be larger than memory: items are prepared as their batches come, 
 """
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -27,11 +28,11 @@ from mgx.extract.archives import size_of
 from mgx.extract.selfsupervised import SAVE_EVERY, Progress, Recipe, Strong, Training, Views
 from mgx.extract.strong_inputs import Input
 from mgx.shared.errors import BadItem, BadRequest, Damaged
-from mgx.shared.files import canonical, digest, room_for, whole_file, write_whole
+from mgx.shared.files import canonical, digest, read_checked, room_for, write_checked, write_whole
 from mgx.shared.home import Home
 from mgx.shared.item import Item, Member, Row, Source, Text, file_of
 from mgx.shared.manifest import Modality
-from mgx.shared.progress import progress, say
+from mgx.shared.progress import progress, say, warn
 
 EVERY = 50  # steps between two lines of the record; SAVE_EVERY is a multiple of it
 CHUNK = 64  # items looked at together
@@ -223,24 +224,22 @@ def _finish(lesson: Lesson, training: Training, seen: "Seen", record: list[dict[
 
 
 def _save(lesson: Lesson, training: Training, record: list[dict[str, float]]) -> None:
-    path = lesson.file("steps.pt")
-    with room_for(path), whole_file(path) as draft:
-        torch.save({**training.snapshot(), "record": record}, draft)
+    path, content = lesson.file("steps.pt"), io.BytesIO()
+    torch.save({**training.snapshot(), "record": record}, content)
+    with room_for(path):
+        write_checked(path, content.getbuffer())
 
 
 def _restored(lesson: Lesson, training: Training) -> list[dict[str, float]]:
     """The record so far of a training that goes on from its last checkpoint."""
     path = lesson.file("steps.pt")
-    if not path.is_file():
+    if (content := read_checked(path)) is None:
+        if path.is_file():
+            warn(f"{path} is damaged: the training begins anew.")
         return []
-    try:
-        snapshot = torch.load(path, map_location="cpu", weights_only=True)
-        if not training.restore(snapshot):
-            raise ValueError("another recipe")
-        record: list[dict[str, float]] = snapshot["record"]
-    # torch raises nearly anything for a file that is not its own.
-    except Exception as error:
-        raise Damaged(f"{path} is no checkpoint of this training. Remove it to begin anew.") from error
+    snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    record: list[dict[str, float]] = snapshot["record"]
+    training.restore(snapshot)
     say(f"{lesson.what}: going on from step {training.done} of {training.steps}.")
     return record
 
@@ -282,8 +281,8 @@ class Seen:
 def _look(lesson: Lesson, device: str) -> Seen:
     """Look at every item once, or read what an interrupted training found."""
     path = lesson.file("items.json")
-    if path.is_file():
-        return Seen(**json.loads(path.read_text()))
+    if (found := read_checked(path)) is not None:
+        return Seen(**json.loads(found))
     content: dict[str, str] = {}
     left_out: dict[str, str] = {}
     longest = 0
@@ -303,7 +302,7 @@ def _look(lesson: Lesson, device: str) -> Seen:
     for i, reason in list(left_out.items())[:SHOWN]:
         say(f"  left out of training: {i}: {reason}")
     seen = Seen(content, left_out, longest)
-    write_whole(path, json.dumps(asdict(seen), ensure_ascii=False))
+    write_checked(path, json.dumps(asdict(seen), ensure_ascii=False).encode())
     return seen
 
 

@@ -28,10 +28,10 @@ from mgx.learn.runs import Frame, frame_of
 from mgx.learn.split import Division, Side, Thinned
 from mgx.learn.train import Model, Trained, stack_size, train
 from mgx.shared.claims import Claims
-from mgx.shared.errors import BadRequest
+from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.files import remove_drafts_of
 from mgx.shared.home import Home
-from mgx.shared.progress import Progress, say
+from mgx.shared.progress import Progress, say, warn
 from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, records_path, write_records
 from mgx.shared.records import Split as Counts
 
@@ -262,7 +262,9 @@ def workers(device: str) -> int:
 
 
 def work(home: Home, left: Todo, progress: Progress, device: str = "cpu") -> Iterator[RunRecord]:
-    """Do what is left, writing each stack's records as it ends."""
+    """Do what is left, writing each stack's records as it ends. WorkFailed at the end if a unit failed."""
+    failed: list[Sequence[Run]] = []
+    _remove_spent(home, left.data)
     with Claims(home.runs / "claims") as claims:
         by_name: dict[str, list[Run]] = {}
         for run in left.baselines:
@@ -277,10 +279,27 @@ def work(home: Home, left: Todo, progress: Progress, device: str = "cpu") -> Ite
         where = f"{left.data.dataset} {left.data.perceptor}"
         if by_name:
             progress.start(f"{where} baselines", len(left.baselines))
-            yield from _share(home, claims, list(by_name.values()), ask, 1, progress)
+            yield from _share(home, claims, list(by_name.values()), ask, 1, progress, failed)
         if left.stacks:
             progress.start(f"{where} training", sum(own[0].steps for own in left.stacks))
-            yield from _share(home, claims, left.stacks, learn, workers(device), progress)
+            yield from _share(home, claims, left.stacks, learn, workers(device), progress, failed)
+    if failed:
+        raise WorkFailed(
+            f"{len(failed)} of {len(by_name) + len(left.stacks)} units of work failed ({sum(map(len, failed))} runs), "
+            "as said above. The others are finished and kept; the same command tries again."
+        )
+
+
+def _remove_spent(home: Home, data: FeatureSet) -> None:
+    """Conditions of stacks whose records are there: a process was killed between writing these and removing those."""
+    for partial in (home.runs / data.dataset / data.perceptor).glob("*/*.partial"):
+        if partial.with_suffix(".jsonl").is_file():
+            partial.unlink(missing_ok=True)
+
+
+def _stops_all(error: BaseException) -> bool:
+    """Whether no other unit is worth its time: the person said stop, or the disk takes or gives nothing more."""
+    return not isinstance(error, Exception) or (isinstance(error, OSError) and not isinstance(error, MgxError))
 
 
 def _share(
@@ -290,8 +309,12 @@ def _share(
     do: Callable[[Sequence[Run]], list[RunRecord]],
     threads: int,
     progress: Progress,
+    failed: list[Sequence[Run]],
 ) -> Iterator[RunRecord]:
-    """Do every unit whose runs nobody else is doing, then what others claimed and did not finish."""
+    """Do every unit whose runs nobody else is doing, then what others claimed and did not finish.
+
+    A unit that fails is said, added to `failed`, and stops no other.
+    """
 
     def attempt(runs: Sequence[Run]) -> tuple[list[RunRecord], list[Run]]:
         mine = claims.take(run.key for run in runs)
@@ -309,9 +332,13 @@ def _share(
         elsewhere: list[Sequence[Run]] = []
         # Threads, not processes: they share the features, and torch leaves the interpreter's lock while it computes.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            futures = [pool.submit(attempt, runs) for runs in units]
+            futures = {pool.submit(attempt, runs): runs for runs in units}
             try:
                 for future in as_completed(futures):
+                    if (error := future.exception()) and not _stops_all(error):
+                        warn(f"{futures[future][0].algorithm}, {len(futures[future])} runs: {_reason(error)}")
+                        failed.append(futures[future])
+                        continue
                     records, others = future.result()
                     yield from records
                     elsewhere += [others] if others else []
@@ -326,3 +353,7 @@ def _share(
             told = True
         if units:
             time.sleep(PATIENCE)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, MgxError) else f"unexpected {type(error).__name__}: {error}"

@@ -4,7 +4,6 @@ Each model of a stack is the one that it would be alone: its batches, initial we
 functions of its own key, and `torch.func.vmap` keeps the models apart.
 """
 
-import hashlib
 import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from mgx.learn.measure import confusion, score
 from mgx.learn.optimize import Optimizer, player_of
 from mgx.learn.space import padded, structural
 from mgx.learn.turns import Turns
-from mgx.shared.files import whole_file
+from mgx.shared.files import read_checked, write_checked
 from mgx.shared.progress import Progress
 from mgx.shared.records import Checkpoint, Score
 
@@ -362,26 +361,14 @@ def _checkpoint(plain: Mapping[str, Any]) -> Checkpoint:
 
 
 def _save(path: Path, owner: bytes, condition: Mapping[str, Any]) -> None:
-    """Write a condition, whole or not at all, behind a checksum of whose it is and of itself."""
     content = io.BytesIO()
     torch.save(condition, content)
-    check = hashlib.sha256(owner)
-    check.update(content.getbuffer())
-    with whole_file(path) as draft, draft.open("wb") as stream:
-        stream.write(check.digest())
-        stream.write(content.getbuffer())
+    write_checked(path, content.getbuffer(), owner)
 
 
 def _load(path: Path, owner: bytes, device: str) -> dict[str, Any] | None:
     """The condition of these very models. None if there is none, or what is there is damaged or another's."""
-    try:
-        stored = path.read_bytes()
-    except FileNotFoundError:
+    if (content := read_checked(path, owner)) is None:
         return None
-    check = hashlib.sha256(owner)
-    size = check.digest_size
-    check.update(memoryview(stored)[size:])
-    if check.digest() != stored[:size]:
-        return None
-    condition: dict[str, Any] = torch.load(io.BytesIO(stored[size:]), map_location=device, weights_only=True)
+    condition: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     return condition

@@ -33,6 +33,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_checked(path: Path, content: bytes | memoryview, owner: bytes = b"") -> None:
+    """Write a file that is a help and no result, behind a checksum of whose it is and of itself."""
+    check = _check(owner, content)
+    with whole_file(path) as draft, draft.open("wb") as stream:
+        stream.write(check)
+        stream.write(content)
+
+
+def read_checked(path: Path, owner: bytes = b"") -> bytes | None:
+    """The content that `write_checked` wrote. None if there is none, or what is there is damaged or another's."""
+    try:
+        with path.open("rb") as stream:
+            check, content = stream.read(hashlib.sha256().digest_size), stream.read()
+    except FileNotFoundError:
+        return None
+    return content if check == _check(owner, content) else None
+
+
+def _check(owner: bytes, content: bytes | memoryview) -> bytes:
+    hasher = hashlib.sha256(owner)
+    hasher.update(content)
+    return hasher.digest()
+
+
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
     """A full disk or quota while `path` is written, as DiskFull."""

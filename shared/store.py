@@ -383,10 +383,13 @@ def require_free(home: Home, plans: Iterable[Plan]) -> None:
 
 
 def _require_same(folder: Path, wanted: EmbeddingStore) -> None:
-    """BadRequest if what lies there was made from something else; Damaged if that cannot be told."""
+    """BadRequest if what lies there was made from something else; Damaged if neither plan nor array can tell."""
     try:
         old = open_store(folder)
     except Damaged as error:
+        array = folder / "vectors" / "zarr.json"
+        if array.is_file() and array.read_bytes() == _array_description(wanted.plan):
+            return
         raise Damaged(f"{error} Make it anew with: {wanted.command} --replace") from error
     if old.plan.key != wanted.plan.key:
         raise BadRequest(_difference(old, wanted))
@@ -430,6 +433,7 @@ def _array_description(plan: Plan) -> bytes:
         compressors=None,
         filters=None,
         dimension_names=("item", "feature"),
+        attributes={"mgx": plan.key},  # a second place, from which a plan that was damaged can be told
     )
     described: bytes = files["zarr.json"].to_bytes()
     return described

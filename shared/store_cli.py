@@ -109,7 +109,7 @@ def _verify(folder: Path, repair: bool) -> tuple[int, list[dict[str, object]]]:
         found = open_store(folder)
     except Damaged as error:
         names = folder.parts[-3:]
-        again = f"mgx extract --dataset {names[0]} --perceptor {names[1]} --replace"
+        again = f"mgx extract --dataset {names[0]} --perceptor {names[1]}"
         return 0, [{"store": "/".join(names), "shard": None, "problem": str(error), "mend": again}]
     rows: list[dict[str, object]] = []
     for problem in found.flaws():

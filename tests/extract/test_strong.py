@@ -1,5 +1,6 @@
 """Strong perceptors through the command line, on small media and tiny networks that lie as the released ones would."""
 
+import io
 import json
 import shutil
 import threading
@@ -30,6 +31,7 @@ from mgx.extract.strong_training import load_trained
 from mgx.extract.tensors import fill, read_weights
 from mgx.learn.split import split
 from mgx.shared.cli import run
+from mgx.shared.files import write_checked
 from mgx.shared.home import Home
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality, find_manifest
@@ -538,11 +540,12 @@ def test_no_pickle_is_run_and_damaged_weights_are_named(
 ) -> None:
     monkeypatch.setattr(StrongPerceptor, "recipe_of_all", replace(RECIPE, epochs=1))
     lesson = opened(home, data)._lesson("text")
-    lesson.folder.mkdir(parents=True)
-    torch.save({"recipe": Code()}, lesson.file("steps.pt"))
-    assert extract(home, data, "--modality", "text") == 2
+    content = io.BytesIO()
+    torch.save({"recipe": Code()}, content)
+    write_checked(lesson.file("steps.pt"), content.getvalue())
+    assert extract(home, data, "--modality", "text") == 1
     said = capsys.readouterr()
-    assert "is no checkpoint of this training" in said.err and "run" not in said.out
+    assert "UnpicklingError" in said.err and "run" not in said.out
     lesson.file("steps.pt").unlink()
     assert extract(home, data, "--modality", "text") == 0
     path = trained(home, "text")
@@ -587,3 +590,26 @@ def test_processes_prepare_the_same_batches(home: Home, data: Path, monkeypatch:
     assert len(alone) == 2
     for one, other in zip(alone, beside, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("ending", ["steps.pt", "items.json"])
+def test_what_a_training_kept_and_is_damaged_is_made_again(
+    ending: str, home: Home, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One bit turned in what would be read without an error."""
+    only = ("--modality", "text")
+    assert extract(home, data, *only) == 0
+    whole = trained(home, "text").read_bytes()
+    shutil.rmtree(home.checkpoints / "strong")
+    with monkeypatch.context() as patched:
+        interrupt(patched, "text", 1)
+        patched.setattr(strong_training, "SAVE_EVERY", 1)
+        assert extract(home, data, *only) != 0
+    (path,) = (home.checkpoints / "strong/small/strong").glob(f"*.{ending}")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    capsys.readouterr()
+    assert extract(home, data, *only) == 0
+    assert (f"{path} is damaged: the training begins anew." in capsys.readouterr().err) == (ending == "steps.pt")
+    assert trained(home, "text").read_bytes() == whole

@@ -269,6 +269,54 @@ def test_a_run_that_diverges_is_recorded_and_counted(toy, monkeypatch, capsys):
     assert (statuses.count("diverged"), statuses.count("finished")) == (12, 12)
 
 
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes the stacks that train on image and text raise an error."""
+    from mgx.learn import sweep
+
+    real = sweep.run_stack
+
+    def fail_with(error: Exception) -> None:
+        def run_stack(runs, *more):
+            if runs[0].train == ("image", "text"):
+                raise error
+            return real(runs, *more)
+
+        monkeypatch.setattr(sweep, "run_stack", run_stack)
+
+    return fail_with
+
+
+def test_a_stack_that_fails_stops_no_other_and_the_same_command_tries_it_again(toy, failing, monkeypatch, capsys):
+    from mgx.learn import sweep
+
+    monkeypatch.setattr(sweep, "STACK", 2)
+    sound = sweep.run_stack
+    failing(RuntimeError("the device is on fire"))
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 1
+    said = capsys.readouterr().err
+    assert said.count("erm, 2 runs: unexpected RuntimeError: the device is on fire") == 2
+    assert "mgx: 2 of 16 units of work failed (4 runs), as said above." in said and "Traceback" not in said
+    trained = [r for r in read_records(toy.home).values() if r.kind == "algorithm"]
+    assert len(trained) == 20
+    monkeypatch.setattr(sweep, "run_stack", sound)
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    assert "4 runs trained now" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_the_sweep_for_what_follows_could_not_be_kept(toy, failing, monkeypatch, capsys):
+    import errno
+
+    from mgx.learn import sweep
+
+    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(sweep, "workers", lambda device: 1)
+    failing(OSError(errno.ENOSPC, "No space left on device"))
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 1
+    assert "mgx: the disk is full" in capsys.readouterr().err
+    assert 0 < len([r for r in read_records(toy.home).values() if r.kind == "algorithm"]) < 20
+
+
 def kill_after(seconds: float, home: Home) -> int:
     """Run a sweep in a process of its own and SIGKILL it a while after its first new record file."""
     code = "import torch; torch.set_num_threads(1); from mgx.shared.cli import main; main()"

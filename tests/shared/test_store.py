@@ -223,11 +223,25 @@ def test_a_damaged_plan_is_named_and_hides_no_other_store(home, content, capsys)
     assert run(["--home", str(home.root), "store", "verify"]) == 1
     said = capsys.readouterr().err
     assert "8 shards checked, 1 damaged" in said
-    assert "--replace" in said
+    assert "Then: mgx extract --dataset d --perceptor p" in said
+    (folder / "vectors/zarr.json").write_text("{}")
     with pytest.raises(Damaged, match="--replace"), plan_store(home, some_plan(rows), rows):
         pass
     with plan_store(home, some_plan(rows), rows, replace=True) as store:
         assert len(store.missing()) == 8
+
+
+def test_a_damaged_plan_costs_no_vectors(home):
+    """The array names the plan too. Of another plan it is not."""
+    folder = fill(home)
+    before = tree(folder)
+    (folder / "plan.json").write_text("{}")
+    rows = some_rows()
+    with pytest.raises(Damaged, match="--replace"), plan_store(home, some_plan(rows, fingerprint="g"), rows):
+        pass
+    with plan_store(home, some_plan(rows), rows) as store:
+        assert store.missing() == []
+    assert tree(folder) == before
 
 
 def test_content_names_the_vectors(home):

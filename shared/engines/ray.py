@@ -30,8 +30,11 @@ class Ray:
         self.address, self.settings = address, settings
         self.title = f"ray at {address}" if address else "ray"
 
-    def do(self, units: Sequence[Unit], needs: Needs) -> Iterator[Ended]:
-        """Results as they come. Errors of a unit come back as its own; a cluster that is gone is WorkFailed."""
+    def do(self, units: Sequence[Unit], needs: Needs, what: str = "", after: Sequence[Unit] = ()) -> Iterator[Ended]:
+        """Results as they come. Errors of a unit come back as its own; a cluster that is gone is WorkFailed.
+
+        What was to be done before has been done: this waits. Stopped, it takes back what was handed in.
+        """
         begun = self._connect()
         task = self.ray.remote(
             num_cpus=number(self.settings, "cpus", needs.cpus),

@@ -1,6 +1,12 @@
 """An extraction that is done elsewhere makes the bytes of one that is done here, whoever dies meanwhile."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -265,3 +271,124 @@ def test_drafts_of_jobs_that_may_still_work_are_left_alone(home: Home, data: Pat
     assert all(draft.exists() for draft in drafts)
     assert command(home, data) == 0
     assert not any(draft.exists() for draft in drafts)
+
+
+# ---- engines that are gone
+
+
+def test_no_cluster_at_the_address_is_one_line(
+    home: Home, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert command(home, data, "--on", f"ray:127.0.0.1:{port}") == 1
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("mgx: "))
+    assert f"no Ray cluster at 127.0.0.1:{port}: [Errno 111]" in said
+
+    def gives_up(**_: object) -> None:  # as Ray does where something else answers
+        sys.exit(15)
+
+    monkeypatch.setattr(ray, "init", gives_up)
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        assert command(home, data, "--on", f"ray:127.0.0.1:{another.getsockname()[1]}") == 1
+    assert "what answers there is not Ray" in capsys.readouterr().err
+
+
+# ---- real engines
+
+
+def searched(folder: Path) -> str:
+    """PYTHONPATH for processes that have to find the perceptors of these tests."""
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's local executor: the same path but for sbatch itself."""
+    monkeypatch.setenv("PYTHONPATH", searched(Path(__file__).parent))
+    on = ("--on", "slurm", "--with", "cluster=local", "--with", "shards=4", "--with", "pack=4", "--wait")
+    assert command(home, data, *on) == 0
+    assert command(other(home), data) == 0
+    assert tree(home.embeddings) == tree(other(home).embeddings)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Ray on this machine: a head that does no work, and a node."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    # Nodes and their workers inherit it: every view takes a while, so that a node can be killed in between.
+    changed = {"RAY_AUTH_MODE": "disabled", "MGX_TEST_SLEEP": "0.05", "PYTHONPATH": searched(Path(__file__).parent)}
+    os.environ.update(changed)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def commits(home: Home) -> int:
+    return len(list(home.embeddings.glob("small/eyes/*/commits/*.json")))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_ray_makes_the_same_bytes_though_a_node_is_killed_halfway(home: Home, data: Path, cluster: Any) -> None:
+    import threading
+
+    import ray
+
+    doomed = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    killed = []
+
+    def kill() -> None:
+        while commits(home) < 5:
+            time.sleep(0.01)
+        killed.append(commits(home))
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        assert command(home, data, "--on", "ray", "--with", "shards=1") == 0
+    finally:
+        killer.join()
+        ray.shutdown()
+    assert killed and killed[0] < 30
+    assert command(other(home), data) == 0
+    assert tree(home.embeddings) == tree(other(home).embeddings)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_ctrl_c_while_waiting_on_ray_is_one_line_and_the_same_command_goes_on(
+    home: Home, data: Path, cluster: Any
+) -> None:
+    words = ["--home", str(home.root), "extract", "--perceptor", EYES, "--dataset", str(data / "dataset.toml")]
+    on = ["--on", f"ray:{cluster.address}", "--with", "shards=1"]
+    words = [sys.executable, "-c", "from mgx.shared.cli import main; main()", *words, *on]
+    started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while commits(home) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    said = started.communicate(timeout=60)[1]
+    assert started.returncode == 130
+    assert [line for line in said.splitlines() if line.startswith("mgx: ")] == [
+        "mgx: stopped. What is finished is kept; the same command continues."
+    ]
+    time.sleep(2)
+    done = commits(home)
+    assert 3 <= done < 30
+    time.sleep(2)
+    assert commits(home) == done  # what was handed in was taken back
+    assert command(home, data) == 0
+    assert command(other(home), data) == 0
+    assert tree(home.embeddings) == tree(other(home).embeddings)

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mgx.shared.errors import BadRequest, WorkFailed
+from mgx.shared.engine import apart, engine_options, make_engine
+from mgx.shared.errors import WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.log import note
-from mgx.shared.progress import progress, say, warn
+from mgx.shared.progress import Progress, progress, say, warn
 
 if TYPE_CHECKING:
     from mgx.extract.job import Outcome, Task
+    from mgx.extract.order import Opened
+    from mgx.extract.units import How
     from mgx.shared.manifest import Manifest
 
 EXAMPLES = """
@@ -23,6 +26,7 @@ Examples:
   mgx extract --dataset homeobjects --perceptor litebind
   mgx extract --dataset my/dataset.toml --perceptor litebind --modality image --dry-run
   mgx extract --dataset nyudv2 --perceptor imagebind --perceptor languagebind --device cuda
+  mgx extract --dataset nyudv2 --perceptor imagebind --device cuda --on slurm --with partition=gpu
 """
 
 
@@ -63,6 +67,7 @@ SHOWN = 20  # skipped items listed of one store
     metavar="N",
     help="Most views encoded at once.  [default: 128 on a GPU, 16 on a CPU]",
 )
+@engine_options
 @click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
 @click.option("--partial", is_flag=True, help="Take what is there, though the manifest expects other counts.")
 @click.option("--retry-skipped", is_flag=True, help="Try again what could not be used, changed or not.")
@@ -79,6 +84,9 @@ def extract(
     precision: str | None,
     workers: int | None,
     batch: int | None,
+    on: str | None,
+    settings: tuple[str, ...],
+    wait: bool,
     replace: bool,
     partial: bool,
     retry_skipped: bool,
@@ -90,46 +98,36 @@ def extract(
     Stopped and started again, it continues where it was; files that changed in name or size are
     embedded again. Items that cannot be used are listed and counted; they never shift other rows.
     """
-    from mgx.extract.batches import default_batch
-    from mgx.extract.dataset import load_items, require_media
-    from mgx.extract.decoding import Decoding, default_workers
-    from mgx.extract.job import encoded_as, learner_items, plan_tasks, preview
-    from mgx.extract.passes import passes_of, run_pass
-    from mgx.extract.perceptor import of_data, open_perceptor, opening_of
+    from mgx.extract.job import encoded_as, preview
+    from mgx.extract.order import Order, open_order
     from mgx.extract.published import perceptor_under
+    from mgx.extract.units import SHARDS, How, trains_long, work_on
     from mgx.shared.device import check_device
-    from mgx.shared.manifest import find_manifest
     from mgx.shared.store import require_free
 
-    check_device(device)
-    names = dict.fromkeys(perceptor_under(protocol, name) for name in perceptors)
-    asked = {name: open_perceptor(name, home, device, precision or "") for name in names}
-    manifest = find_manifest(dataset, home)
-    for perceptor in asked.values():
-        require_media(manifest, perceptor.name)
-    items = learner_items(load_items(manifest, home, partial))
-    asked = {name: of_data(perceptor, manifest, items) for name, perceptor in asked.items()}
-    opened = {perceptor.name: perceptor for perceptor in asked.values()}
-    if len(opened) < len(asked):
-        raise BadRequest(f"--perceptor {', '.join(asked)}: two of them have one name, and so one store. Take one.")
-    openings = {p.name: opening_of(p, name, home, precision or "", manifest, items) for name, p in asked.items()}
-    tasks = [task for name, p in asked.items() for task in plan_tasks(manifest, items, p, modalities, name)]
+    names = tuple(dict.fromkeys(perceptor_under(protocol, name) for name in perceptors))
+    shards, own = apart(settings, "shards", SHARDS) if on else (SHARDS, list(settings))
+    engine = make_engine(on, own, wait, home)
+    if not engine:
+        check_device(device)  # elsewhere it is the device of another machine
+    order = Order(dataset, names, modalities, device, precision or "", partial)
+    opened = open_order(order, home)
+    manifest, tasks = opened.manifest, opened.tasks
     if dry_run:
         _print_plan([preview(task, home) for task in tasks], as_json)
         return
     if not replace:  # before hours are spent on weights whose vectors would have no place
         require_free(home, [task.plan for task in tasks])
-    for perceptor in opened.values():
+    for perceptor in opened.perceptors.values():
         if others := [m for m in manifest.modalities if not encoded_as(perceptor, m, manifest.modalities[m])]:
             say(f"{perceptor.name} does not embed {', '.join(others)} of {manifest.name}.")
-        perceptor.ready(list(dict.fromkeys(task.encoded_as for task in tasks if task.perceptor is perceptor)))
-    done: dict[str, Outcome] = {}
-    workers = default_workers() if workers is None else workers
-    with progress() as bars, Decoding(opened, openings, workers, batch or default_batch(device)) as decoding:
-        for together in passes_of(tasks):
-            for outcome in run_pass(together, decoding, home, bars, device, replace, retry_skipped):
-                done[outcome.store] = outcome
-    outcomes = [done[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in tasks]
+        if not (engine and trains_long(perceptor)):
+            perceptor.ready(opened.wanted_of(perceptor))
+    how = How(shards, workers, batch, replace, retry_skipped)
+    with progress() as bars:
+        outcomes = work_on(engine, home, order, opened, how, bars) if engine else _work(home, opened, how, device, bars)
+    if not outcomes:
+        return  # handed in
     for outcome in outcomes:
         note("store", **_counts(outcome))
         without = f" ({outcome.absent} more have none)" if outcome.absent else ""
@@ -144,7 +142,7 @@ def extract(
             warn(f"  and {len(outcome.skipped) - SHOWN} more; all of them: --json")
     if as_json:
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
-    again = " ".join(["mgx extract --dataset", shlex.quote(dataset), *(f"--perceptor {shlex.quote(p)}" for p in asked)])
+    again = " ".join(["mgx extract --dataset", shlex.quote(dataset), *(f"--perceptor {shlex.quote(p)}" for p in names)])
     if skipped := sum(len(outcome.skipped) for outcome in outcomes):
         warn(f"{skipped} items could not be used. Mend them, and try again: {again}")
     for line in _track_counts(manifest, tasks, outcomes):
@@ -153,6 +151,21 @@ def extract(
     nothing = [f"{outcome.store}: not one item could be used." for outcome in bare]
     if refused := nothing + [line for outcome in outcomes for line in outcome.refused]:
         raise WorkFailed("\n".join([*refused, f"When that is mended: {again} --retry-skipped"]))
+
+
+def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress) -> "list[Outcome]":
+    """Every pass, in this process and its workers."""
+    from mgx.extract.batches import default_batch
+    from mgx.extract.decoding import Decoding, default_workers
+    from mgx.extract.passes import passes_of, run_pass
+
+    done: dict[str, Outcome] = {}
+    workers = default_workers() if how.workers is None else how.workers
+    with Decoding(opened.perceptors, opened.openings, workers, how.batch or default_batch(device)) as decoding:
+        for together in passes_of(opened.tasks):
+            for outcome in run_pass(together, decoding, home, bars, device, how.anew, how.retry):
+                done[outcome.store] = outcome
+    return [done[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in opened.tasks]
 
 
 def _counts(outcome: "Outcome") -> dict[str, object]:

@@ -34,6 +34,8 @@ from mgx.shared.manifest import Modality
 WORTH = 8.0  # seconds of decoding, below which workers are not started: they take about half of that
 MEASURED = 4  # items prepared here before anything is said of their pace; the first loads libraries
 LONGEST = 1800.0  # seconds that a worker may take for an item: then a library hangs, and the worker ends itself
+# Ctrl-C, and the warnings that a job's time is up, which a cluster sends to every process of it.
+NOT_FOR_WORKERS = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
 MOST_WORKERS = 16  # where nobody asks for another number; each takes some 300 MB
 
 
@@ -154,7 +156,7 @@ def start_workers(workers: int, openings: Mapping[str, Opening]) -> ProcessPoolE
     resource_tracker.ensure_running()
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch"])  # loaded once, for all of them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)  # which they inherit
     try:
         forkserver.ensure_running()
     finally:

@@ -4,7 +4,7 @@ The unit of work is a shard. Stopped at any moment and started again, the job do
 commit record, or were made from other media. How it is done: `mgx.extract.passes`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -213,10 +213,24 @@ def _identity(root: Path, source: Source) -> list[str | int]:
     return [str(source).removeprefix(f"{root}/"), size]
 
 
-def stale(task: Task, store: EmbeddingStore, retry: bool) -> list[int]:
-    """Shards to write: without a sound record, made from other media, or (with `retry`) with skipped items."""
+def outcome_of(task: Task, commits: Iterable[Commit], written: int, refused: Sequence[str]) -> Outcome:
+    """What the records of a store say, and what was done now."""
+    plan = task.plan
+    store = f"{plan.dataset}/{plan.perceptor}/{plan.modality}"
+    outcome = Outcome(store, plan.items, task.absent, plan.shards, written, refused=list(refused))
+    for commit in commits:
+        outcome.skipped.update(broken(commit))
+        outcome.without.extend(commit.absent)
+    return outcome
+
+
+def stale(task: Task, store: EmbeddingStore, retry: bool, among: Iterable[int] | None = None) -> list[int]:
+    """Shards to write: without a sound record, made from other media, or (with `retry`) with skipped items.
+
+    `among` these, or all.
+    """
     shards = []
-    for shard in range(task.plan.shards):
+    for shard in range(task.plan.shards) if among is None else among:
         try:
             commit = store.commit(shard)
         except Damaged:

@@ -4,14 +4,14 @@ Every store has its own shards, whose size is that of its vectors, and commits e
 a pass that was stopped leaves finished shards, and the next one does what each store lacks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 
 from mgx.extract.batches import Encoder, Vectors
 from mgx.extract.decoding import Decoding, Job, Prepared, Wish
-from mgx.extract.job import Outcome, Task, broken, media_of, stale
+from mgx.extract.job import Outcome, Task, media_of, outcome_of, stale
 from mgx.extract.pace import Pace
 from mgx.shared.errors import Absent, BadEmbedding, BadItem
 from mgx.shared.home import Home
@@ -38,42 +38,55 @@ def run_pass(
 ) -> list[Outcome]:
     """Write the shards that are missing or stale; with `retry` also those in which items were skipped."""
     with ExitStack() as stores:
-        fillings = [
-            Filling(task, stores.enter_context(plan_store(home, task.plan, task.rows, anew)), decoding.batch, retry)
-            for task in sorted(tasks, key=lambda task: task.plan.perceptor)  # two commands lock in one order
-        ]
-        total = sum(any(filling.lacks(row) for filling in fillings) for row in range(tasks[0].plan.items))
-        what = f"{tasks[0].plan.dataset} {tasks[0].plan.modality}"
-        progress.start(what, total)
-        pace = Pace(what, device, [filling.encoder for filling in fillings if filling.missing], decoding, total)
-        for job, made in decoding.prepared(_jobs(fillings), total):
-            wanting = (filling for filling in fillings if filling.lacks(job.row))
-            for filling, views in zip(wanting, made, strict=True):
-                filling.take(job.row, views)
-            progress.advance()
-            pace.advance()
-        outcomes = {filling.task.plan.perceptor: filling.outcome() for filling in fillings}
-    return [outcomes[task.plan.perceptor] for task in tasks]
+        fillings = []
+        for task in sorted(tasks, key=lambda task: task.plan.perceptor):  # two commands lock in one order
+            store = stores.enter_context(plan_store(home, task.plan, task.rows, anew))
+            fillings.append(Filling(task, store, decoding.batch, stale(task, store, retry)))
+        fill(fillings, decoding, progress, device)
+        done = {filling.task.plan.perceptor: filling for filling in fillings}
+        own = [done[task.plan.perceptor] for task in tasks]
+        return [outcome_of(f.task, f.store.commits(), f.written, f.refused) for f in own]
 
 
-def _jobs(fillings: Sequence["Filling"]) -> Iterator[Job]:
+def fill(fillings: Sequence["Filling"], decoding: Decoding, progress: Progress, device: str) -> None:
+    """Write what the stores of one pass are missing."""
+    plan = fillings[0].task.plan
+    wanted = np.zeros(plan.items, bool)
+    for filling in fillings:
+        for shard in filling.missing:
+            wanted[filling.task.plan.rows_of(shard)] = True
+    rows = np.flatnonzero(wanted)
+    what = f"{plan.dataset} {plan.modality}"
+    progress.start(what, len(rows))
+    pace = Pace(what, device, [filling.encoder for filling in fillings if filling.missing], decoding, len(rows))
+    for job, made in decoding.prepared(_jobs(fillings, rows), len(rows)):
+        wanting = (filling for filling in fillings if filling.lacks(job.row))
+        for filling, views in zip(wanting, made, strict=True):
+            filling.take(job.row, views)
+        progress.advance()
+        pace.advance()
+
+
+def _jobs(fillings: Sequence["Filling"], rows: np.ndarray) -> Iterator[Job]:
     """Every item that some store lacks. Media are looked at for changes before they are read."""
-    for row, item in enumerate(fillings[0].task.items):
-        if wanting := [filling for filling in fillings if filling.lacks(row)]:
-            for filling in wanting:
-                filling.look(row)
-            yield Job(row, item.id, tuple(filling.wish(row) for filling in wanting))
+    items = fillings[0].task.items
+    for row in map(int, rows):
+        wanting = [filling for filling in fillings if filling.lacks(row)]
+        for filling in wanting:
+            filling.look(row)
+        yield Job(row, items[row].id, tuple(filling.wish(row) for filling in wanting))
 
 
 class Filling:
-    """One store that is being filled."""
+    """One store, of which some shards are being written. Nobody else writes them meanwhile."""
 
-    def __init__(self, task: Task, store: EmbeddingStore, batch: int, retry: bool) -> None:
+    def __init__(self, task: Task, store: EmbeddingStore, batch: int, shards: Iterable[int]) -> None:
         self.task, self.store = task, store
         self.encoder = Encoder(task.perceptor, task.encoded_as, str(store), task.plan.features, batch)
-        self.missing = frozenset(stale(task, store, retry))
+        self.missing = frozenset(shards)
+        self.written = 0
+        self.refused: list[str] = []
         self._media: dict[int, str] = {}  # what a shard is made from
-        self._outcome = Outcome(str(store), task.plan.items, task.absent, task.plan.shards, 0)
 
     def lacks(self, row: int) -> bool:
         """Whether an item belongs to a shard that is to be written."""
@@ -105,13 +118,6 @@ class Filling:
         if row == rows.stop - 1:
             self._commit(shard)
 
-    def outcome(self) -> Outcome:
-        """What became of the store."""
-        for commit in self.store.commits():
-            self._outcome.skipped.update(broken(commit))
-            self._outcome.without.extend(commit.absent)
-        return self._outcome
-
     def _skip(self, item: str, error: BadItem) -> None:
         # Paths as the manifest has them, so that a store is the same wherever the data lies.
         self._skipped[item] = str(error).replace(f"{self.task.root}/", "")
@@ -124,7 +130,7 @@ class Filling:
         values[np.isin(ids, list(self._skipped))] = np.nan
         try:
             self.store.write(shard, values, self._skipped, self._media.pop(shard), self._absent)
-            self._outcome.written += 1
+            self.written += 1
         except BadEmbedding as error:
             self.store.forget(shard)  # vectors of earlier media must not stand in for these
-            self._outcome.refused.append(str(error))
+            self.refused.append(str(error))

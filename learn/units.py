@@ -38,9 +38,10 @@ def _arguments(home: Home, runs: Sequence[Run]) -> dict[str, Any]:
 def work_on(engine: Engine, home: Home, left: Todo, progress: Progress, device: str) -> Iterator[RunRecord]:
     """Have what is left done by an engine; records as they are made. WorkFailed if a unit failed."""
     units = list(units_of(home, left, device))
-    progress.start(f"{left.data.dataset} {left.data.perceptor} on {engine.title}", len(units))
+    what = f"{left.data.dataset} {left.data.perceptor}"
+    progress.start(f"{what} on {engine.title}", len(units))
     failed = 0
-    for ended in engine.do(units, Needs(gpus=1 if device.startswith("cuda") else 0)):
+    for ended in engine.do(units, Needs(gpus=1 if device.startswith("cuda") else 0), what):
         progress.advance()
         for line in ended.result or ():
             yield RunRecord.from_json(line, ended.unit.name)

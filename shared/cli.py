@@ -6,6 +6,7 @@ here: one line on standard error, exit code 2 for wrong input and 1 for failed w
 
 import errno
 import logging
+import shlex
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,9 +15,10 @@ from typing import Any
 
 import click
 
+from mgx.shared.engine import COMMAND
 from mgx.shared.errors import MgxError
 from mgx.shared.home import Home, find_home
-from mgx.shared.log import TERMINAL, VOICE, CommandLog
+from mgx.shared.log import TERMINAL, VOICE, CommandLog, covered
 from mgx.shared.progress import detail
 
 # command -> where it is defined, and its line in `mgx --help` (so that nothing is imported for it)
@@ -95,6 +97,7 @@ def mgx(ctx: click.Context, home: str | None, verbose: bool, quiet: bool, debug:
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet contradict each other.")
     call, ctx.obj = ctx.obj, find_home(home)
+    ctx.meta[COMMAND] = covered(shlex.join(["mgx", *call.args]))
     call.begin(ctx.obj, logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 

@@ -8,6 +8,7 @@ engine may lose a node or a job and give its units to another one; it never need
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ import click
 from mgx.shared.errors import BadRequest, MgxError
 from mgx.shared.home import Home
 
+COMMAND = "mgx.command"  # where the front door leaves the command line, in click's context
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -51,8 +53,11 @@ class Engine(Protocol):
     title: str
     waits: bool  # False: units are handed in, and their ends are not waited for
 
-    def do(self, units: Sequence[Unit], needs: Needs) -> Iterator[Ended]:
-        """Do all units, in any order. Of an engine that does not wait nothing comes back."""
+    def do(self, units: Sequence[Unit], needs: Needs, what: str = "", after: Sequence[Unit] = ()) -> Iterator[Ended]:
+        """Do all units, in any order. Of an engine that does not wait nothing comes back.
+
+        `what` they are, for people. They begin when the units `after`, given to this engine before, ended well.
+        """
 
 
 def perform(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def engine_options(command: Command) -> Command:
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
-            help="A setting of --on (repeatable): docs/cluster.md.",
+            help="A setting of --on (repeatable); see docs/cluster.md.",
         ),
         click.option("--on", metavar="ray[:ADDRESS]|slurm", help="Work there, not in this process.  [default: here]"),
     ):
@@ -108,8 +113,20 @@ def make_engine(on: str | None, settings: Sequence[str], wait: bool, home: Home)
     if kind == "slurm":
         from mgx.shared.engines.slurm import Slurm
 
-        return Slurm(home.root / "jobs", told, wait)
+        return Slurm(home.jobs, told, wait, _command())
     return None
+
+
+def _command() -> str:
+    """The command line that asks for the work; "" outside of one."""
+    context = click.get_current_context(silent=True)
+    return str(context.meta.get(COMMAND, "")) if context else ""
+
+
+def apart(settings: Sequence[str], name: str, default: int) -> tuple[int, list[str]]:
+    """A setting that belongs to the command itself, and those left for the engine."""
+    told = dict(map(_setting, settings))
+    return whole(told, name, default), [text for text in settings if _setting(text)[0] != name]
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -125,6 +142,14 @@ def number(settings: Mapping[str, str], name: str, default: float) -> float:
         value = float(settings.get(name, default))
     except ValueError:
         value = 0.0
-    if value <= 0:
+    if not 0 < value < inf:
         raise BadRequest(f"--with {name}={settings[name]}: give a number above 0.")
     return value
+
+
+def whole(settings: Mapping[str, str], name: str, default: float) -> int:
+    """A setting that is a whole number above 0."""
+    value = number(settings, name, default)
+    if value != int(value):
+        raise BadRequest(f"--with {name}={settings[name]}: give a whole number.")
+    return int(value)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mgx.shared.errors import DiskFull
 
@@ -16,8 +17,8 @@ from mgx.shared.errors import DiskFull
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success sync it and rename it, on any error remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two writers of one file apart; the last rename wins with a whole file.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    # Its own name keeps two writers of one file apart, on two machines too; the last rename wins with a whole file.
+    draft = path.with_name(f".{path.name}.{uuid4().hex[:16]}.draft")
     try:
         yield draft
         sync(draft)

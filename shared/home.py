@@ -23,6 +23,11 @@ class Home:
         return self.embeddings / ".locks"
 
     @property
+    def jobs(self) -> Path:
+        """What was handed in to a cluster: records of it, and what its jobs said."""
+        return self.root / "jobs"
+
+    @property
     def logs(self) -> Path:
         """What commands said and how far they were, a file each."""
         return self.root / "logs"

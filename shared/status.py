@@ -17,6 +17,7 @@ import click
 
 from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.home import Home
+from mgx.shared.jobs import JobsState, ids_of, states
 from mgx.shared.log import alive, harmless
 from mgx.shared.progress import how_far
 
@@ -86,6 +87,7 @@ class Status:
     stores: tuple[StoreState, ...]
     sweeps: tuple[SweepState, ...]
     problems: tuple[str, ...]  # files that cannot be read
+    jobs: tuple[JobsState, ...] = ()  # handed in to a cluster
 
 
 @click.command(epilog=EXAMPLES)
@@ -119,7 +121,8 @@ def look(home: Home) -> Status:
     latest = {command.command: command for command in commands}  # logs come in order of time
     unfinished = tuple(c for c in latest.values() if c.state in ("failed", "killed"))
     sweeps = tuple(_sweeps(home, problems))
-    return Status(str(home.root), running, unfinished, tuple(_stores(home)), sweeps, tuple(problems))
+    jobs = tuple(states(home.jobs, problems))
+    return Status(str(home.root), running, unfinished, tuple(_stores(home)), sweeps, tuple(problems), jobs)
 
 
 def _commands(home: Home, problems: list[str]) -> Iterator[Command]:
@@ -219,6 +222,9 @@ def lines(found: Status) -> Iterator[str]:
     if found.unfinished:
         yield f"stopped or failed, and not run again: {len(found.unfinished)}"
     yield from _some([_unfinished(command) for command in found.unfinished])
+    if left := [jobs for jobs in found.jobs if jobs.done < jobs.handed_in.units]:
+        yield f"handed in, and not all done: {len(left)}"
+        yield from _some([_jobs(jobs) for jobs in left])
     yield f"embeddings: {len(found.stores) or 'none'}"
     yield from _some(sorted((_store(store) for store in found.stores), key=lambda line: " -> " not in line))
     yield f"sweeps: {len(found.sweeps) or 'none'}"
@@ -238,6 +244,13 @@ def _unfinished(command: Command) -> str:
     how = "was killed" if command.code is None else f"ended with exit code {command.code}"
     why = f": {command.errors[-1].removeprefix('mgx: ')}" if command.errors else ""
     return f"  {command.told} {how}{why} -> {command.command}"
+
+
+def _jobs(jobs: JobsState) -> str:
+    told = jobs.handed_in
+    text = f"  {told.what or told.command}: {jobs.done} of {told.units} units done"
+    text += f", {jobs.failed} failed ({jobs.errors[-1].splitlines()[0]})" if jobs.failed else ""
+    return f"{text}; {told.cluster} jobs {ids_of(told.jobs)}, output in {jobs.folder} -> {told.command}"
 
 
 def _store(store: StoreState) -> str:

@@ -354,11 +354,14 @@ def store_lock(home: Home, plan: Plan) -> Iterator[None]:
 
 
 @contextmanager
-def plan_store(home: Home, plan: Plan, rows: Rows, replace: bool = False) -> Iterator[EmbeddingStore]:
+def plan_store(
+    home: Home, plan: Plan, rows: Rows, replace: bool = False, tidy: bool = True
+) -> Iterator[EmbeddingStore]:
     """The store of a plan, locked for writing: opened if it is there, created if not.
 
     A store of another plan in the same place is an error. `replace` removes whatever is there first.
-    Descriptions that were damaged (items.parquet, the array's zarr.json) are written anew.
+    Descriptions that were damaged (items.parquet, the array's zarr.json) are written anew. `tidy` removes what killed
+    writers left; not while others, whom the lock does not keep out, may be writing shards of theirs.
     """
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
     with store_lock(home, plan):
@@ -368,9 +371,10 @@ def plan_store(home: Home, plan: Plan, rows: Rows, replace: bool = False) -> Ite
         if folder.exists():
             _require_same(folder, store)
         describe(folder, plan, rows)
-        remove_drafts(folder)
-        for orphan in (folder / "vectors").rglob("*.partial"):
-            orphan.unlink()  # Zarr's own temporary files, left by a killed writer
+        if tidy:
+            remove_drafts(folder)
+            for orphan in (folder / "vectors").rglob("*.partial"):
+                orphan.unlink()  # Zarr's own temporary files, left by a killed writer
         yield store
 
 

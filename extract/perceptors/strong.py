@@ -87,6 +87,10 @@ class StrongPerceptor:
         for lesson in lessons:
             train(lesson, self.home, self.device)
 
+    def untrained(self, modalities: Sequence[str]) -> list[str]:
+        """Those of the modalities that `ready` would have to train."""
+        return [m for m in modalities if not self._lesson(m).file("safetensors").is_file()]
+
     def fingerprint(self) -> str:
         return digest([self.name, VERSION, self.width, self.precision])
 

@@ -4,6 +4,8 @@ Ray pickles between its own processes: of ours only names, texts and numbers. Wh
 run code on it, so keep them closed to others.
 """
 
+import logging
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +13,15 @@ from mgx.shared.engine import Ended, Needs, Unit, number, perform
 from mgx.shared.errors import BadRequest, NotThere, WorkFailed
 
 RETRIES = 5  # of a unit whose process or node died
+PATIENCE = 10.0  # seconds for an answer of the cluster's head
 WINDOW = 1_000  # units handed in at once: a sweep of a million does not become a million tasks
+
+
+def _knock(address: str) -> None:
+    """OSError if nobody answers at HOST:PORT; Ray itself would wait long."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
 class Ray:
@@ -30,8 +40,11 @@ class Ray:
         self.address, self.settings = address, settings
         self.title = f"ray at {address}" if address else "ray"
 
-    def do(self, units: Sequence[Unit], needs: Needs) -> Iterator[Ended]:
-        """Results as they come. Errors of a unit come back as its own; a cluster that is gone is WorkFailed."""
+    def do(self, units: Sequence[Unit], needs: Needs, what: str = "", after: Sequence[Unit] = ()) -> Iterator[Ended]:
+        """Results as they come. Errors of a unit come back as its own; a cluster that is gone is WorkFailed.
+
+        What was to be done before has been done: this waits. Stopped, it takes back what was handed in.
+        """
         begun = self._connect()
         task = self.ray.remote(
             num_cpus=number(self.settings, "cpus", needs.cpus),
@@ -59,10 +72,14 @@ class Ray:
         if self.ray.is_initialized():
             return False
         try:
-            self.ray.init(address=self.address or None, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise WorkFailed(f"no Ray cluster at {self.address or 'this machine'}: {first}") from error
+            _knock(self.address)
+            self.ray.init(address=self.address or None, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, RuntimeError, ValueError, SystemExit) as error:
+            # Where another program answers, Ray gives up after 40 seconds by ending the process.
+            text = "what answers there is not Ray" if isinstance(error, SystemExit) else str(error)
+            raise WorkFailed(
+                f"no Ray cluster at {self.address or 'this machine'}: {(text.strip() or 'no answer').splitlines()[0]}"
+            ) from error
         return True
 
     def _ended(self, unit: Unit, reference: Any) -> Ended:

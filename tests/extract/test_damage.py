@@ -318,9 +318,12 @@ def stored(home: Path, dataset: str, modality: str) -> dict[str, np.ndarray]:
 
 
 def outside(folder: Path, but: Path) -> set[str]:
-    return {str(p) for p in folder.rglob("*") if not p.is_relative_to(but)} | {
-        str(p) for p in Path("/tmp").glob("*escaped*")
-    }
+    """All that lies there, less the data set and the logs of commands."""
+    logs = folder / "home" / "logs"
+    there = (
+        p for p in folder.rglob("*") if not p.is_relative_to(but) and not p.is_relative_to(logs) and p != logs.parent
+    )
+    return {*map(str, there), *map(str, Path("/tmp").glob("*escaped*"))}
 
 
 def case(number: int, bases: dict[str, Base], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def test_arrays_of_hdf5_are_pictures_and_depth_maps(tmp_path: Path) -> None:
     np.testing.assert_allclose(media.depth(array("depth"), "m_or_mm"), METRES, rtol=1e-6)
     for key, said in (
         ("none", "it has no array 'none', but depth, nested, rgb, wide"),
-        ("nested", "no array 'nested'"),
+        ("nested", "'nested' is a group, not an array"),
     ):
         with pytest.raises(BadItem, match=said):
             media.image(array(key))

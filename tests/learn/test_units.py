@@ -54,7 +54,7 @@ class Loopback:
     def __init__(self, lose=()):
         self.lose, self.done = set(lose), []
 
-    def do(self, units, needs):
+    def do(self, units, needs, what="", after=()):
         for number, unit in enumerate(units):
             if number in self.lose:
                 yield Ended(unit, error="lost")

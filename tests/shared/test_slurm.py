@@ -1,0 +1,281 @@
+"""What sbatch gets, what a job does when its time is up, and how far jobs are, without a cluster."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mgx.shared.cli import run
+from mgx.shared.engine import Needs, Unit, apart, make_engine
+from mgx.shared.engines.slurm import Job
+from mgx.shared.errors import BadRequest, NotThere, WorkFailed
+from mgx.shared.jobs import HandedIn, new_folder, tell_ended, tell_handed_in
+from mgx.shared.status import look
+
+SBATCH = """#!{python}
+import pathlib, sys
+folder = pathlib.Path({folder!r})
+number = len(list(folder.glob("*.sh"))) + 100
+(folder / f"{{number}}.sh").write_text(pathlib.Path(sys.argv[1]).read_text())
+print("Submitted batch job", number)
+"""
+UNITS = [Unit(f"unit {n}", "os.path:basename", {"p": f"/a/{n}"}) for n in range(5)]
+BAD = Unit("bad", "json:loads", {"s": "{"})
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """A machine that has SLURM's commands; the folder where scripts that were handed in are kept."""
+    for name in ("bin", "scripts"):
+        (tmp_path / name).mkdir()
+    for name in ("sbatch", "srun"):
+        (tmp_path / "bin" / name).write_text(SBATCH.format(python=sys.executable, folder=str(tmp_path / "scripts")))
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "scripts"
+
+
+def handed_in(home, settings, needs=None, units=UNITS, **more):
+    engine = make_engine("slurm", settings, False, home)
+    assert list(engine.do(units, needs or Needs(), **more)) == []
+    return engine
+
+
+def options(script):
+    return {line.removeprefix("#SBATCH --") for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
+
+
+def test_the_script_that_sbatch_gets(home, sbatch):
+    settings = (
+        "account=lab", "partition=gpu", "qos=high", "constraint=a100|h100", "mem=60G", "time=90", "gpus=1", "cpus=12",
+        "pack=2", "at_once=3", "container=images/mgx.sqsh", "container-mounts=/data:/data", "setup=module load cuda",
+        "python=/opt/mgx/bin/python", "mail-type=FAIL", "exclude=node7", "dependency=singleton",
+    )  # fmt: skip
+    handed_in(home, settings, Needs(4, 1))
+    (script,) = sbatch.glob("*.sh")
+    assert options(script) >= {
+        "account=lab", "partition=gpu", "qos=high", "constraint='a100|h100'",
+        "mem=60G", "time=90", "gpus-per-node=1", "cpus-per-task=12", "array=0-2%3", "requeue", "signal=USR2@90",
+        "mail-type=FAIL", "exclude=node7", "dependency=singleton", "job-name=mgx", "open-mode=append",
+    }  # fmt: skip
+    lines = script.read_text().splitlines()
+    (command,) = [line for line in lines if line.startswith("srun")]
+    assert "--container-image=images/mgx.sqsh --container-mounts=/data:/data /opt/mgx/bin/python -u -m" in command
+    assert lines.index("module load cuda") < lines.index(command)
+
+
+def test_without_settings_nothing_is_asked_of_the_cluster_that_it_may_not_have(home, sbatch):
+    handed_in(home, ())
+    (script,) = sbatch.glob("*.sh")
+    asked = {option.partition("=")[0] for option in options(script)}
+    assert asked == {
+        "array", "cpus-per-task", "error", "job-name", "nodes", "open-mode", "output", "requeue", "signal", "time",
+        "wckey",
+    }  # fmt: skip
+    assert {"time=240", "cpus-per-task=1", "array=0-1%2"} <= options(script)
+
+
+def test_gres_stands_in_place_of_gpus(home, sbatch):
+    handed_in(home, ("gres=gpu:a100:1",), Needs(4, 1))
+    (script,) = sbatch.glob("*.sh")
+    assert "gres=gpu:a100:1" in options(script) and not any("gpus" in option for option in options(script))
+
+
+def test_what_comes_after_begins_only_when_all_before_it_ended_well(home, sbatch):
+    engine = handed_in(home, ("pack=1",), units=UNITS[:2])
+    assert list(engine.do(UNITS[2:], Needs(), after=UNITS[:2])) == []
+    first, second = sorted(sbatch.glob("*.sh"))
+    assert not any("dependency" in option for option in options(first))
+    assert options(second) >= {"dependency=afterok:100_0:100_1", "kill-on-invalid-dep=yes"}
+
+
+def test_a_job_fails_when_others_go_by_that(tmp_path):
+    units = list(enumerate([BAD, UNITS[0]]))
+    ended = [result["result"] for result in Job(units, tmp_path / "a.ended")()]
+    assert ended == [None, "0"]
+    with pytest.raises(WorkFailed, match="bad: unexpected JSONDecodeError"):
+        Job(units, tmp_path / "b.ended", strict=True)()
+    assert (tmp_path / "a.ended").read_text() == (tmp_path / "b.ended").read_text()
+
+
+def test_jobs_have_no_way_out(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    unit = Unit("look", "os:getenv", {"key": "HF_HUB_OFFLINE"})
+    assert Job([(0, unit)], tmp_path / "a.ended")()[0]["result"] == "1"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert Job([(0, unit)], tmp_path / "a.ended")()[0]["result"] == "0"
+
+
+def test_a_job_whose_time_is_up_does_the_same_units_again(tmp_path):
+    """What submitit does then: it keeps what `checkpoint` gives, and the next attempt loads and calls that."""
+    from submitit.core.utils import DelayedSubmission
+
+    job = Job(list(enumerate(UNITS)), tmp_path / "a.ended")
+    job.checkpoint().dump(tmp_path / "again.pkl")
+    again = DelayedSubmission.load(tmp_path / "again.pkl")
+    assert [ended["result"] for ended in again.result()] == list("01234")
+
+
+# ---- misuse
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (("gpus=0.5",), "--with gpus=0.5: give a whole number"),
+        (("time=4:00:00",), "--with time=4:00:00: give a number above 0"),
+        (("pack=inf",), "--with pack=inf: give a number above 0"),
+        (("cluster=sun",), "there are slurm and local"),
+    ],
+)
+def test_settings_that_do_not_go(home, sbatch, settings, says):
+    with pytest.raises(BadRequest, match=says):
+        handed_in(home, settings, Needs(1, 1))
+    assert not list(sbatch.iterdir())
+
+
+def test_no_slurm_on_this_machine(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotThere, match=r"srun.*The command has to run where sbatch and srun are"):
+        handed_in(home, ())
+    assert not list(home.jobs.glob("*.json"))
+
+
+def test_sbatch_that_takes_nothing_is_one_line(home, sbatch):
+    (sbatch.parent / "bin/sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: moon' >&2\nexit 1\n")
+    with pytest.raises(WorkFailed, match=r"slurm did not take the jobs: .*invalid partition: moon"):
+        handed_in(home, ("partition=moon",))
+    assert not list(home.jobs.glob("*.json"))
+
+
+@pytest.mark.parametrize(("kind", "module"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_that_is_not_installed_is_one_line(home, toy_pack, monkeypatch, capsys, kind, module):
+    run(["--home", str(home.root), "store", "fetch", str(toy_pack)])
+    capsys.readouterr()
+    monkeypatch.setitem(sys.modules, module, None)
+    assert run(["--home", str(home.root), "learn", "--algo", "erm", "--on", kind]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mgx: --on ") and f"pip install 'mgx-bench[{kind}]'" in line
+
+
+def test_a_setting_of_the_command_itself():
+    assert apart(("shards=3", "gpus=1"), "shards", 8) == (3, ["gpus=1"])
+    assert apart(("gpus=1",), "shards", 8) == (8, ["gpus=1"])
+    with pytest.raises(BadRequest, match="give KEY=VALUE"):
+        apart(("shards",), "shards", 8)
+
+
+# ---- how far they are
+
+
+def shown(home, capsys):
+    assert run(["--home", str(home.root), "status"]) == 0
+    return capsys.readouterr().out
+
+
+def test_status_says_how_far_jobs_are(home, sbatch, capsys):
+    handed_in(home, ("pack=2",), units=[*UNITS, BAD], what="toy eye")
+    (told,) = look(home).jobs
+    assert (told.done, told.failed, told.handed_in.units, told.handed_in.jobs) == (0, 0, 6, ("100_0", "100_1", "100_2"))
+    folder = Path(told.folder)
+    for number, own in enumerate(([(0, UNITS[0]), (1, UNITS[1])], [(2, UNITS[2]), (5, BAD)])):
+        Job(own, folder / f"{number:05d}.ended")()
+    text = shown(home, capsys)
+    assert "handed in, and not all done: 1\n  toy eye: 3 of 6 units done, 1 failed (bad: unexpected JSON" in text
+    assert f"slurm jobs 100_0 ... 100_2, output in {folder}" in text
+    for number, unit in ((3, UNITS[3]), (4, UNITS[4]), (5, UNITS[0])):
+        Job([(number, unit)], folder / "00002.ended")()
+    assert "handed in" not in shown(home, capsys)
+    assert look(home).jobs[0].done == 6
+
+
+def test_what_is_handed_in_again_replaces_what_was(home):
+    for number in range(2):
+        folder = new_folder(home.jobs)
+        moved = folder.with_name(f"2026010{number}T000000Z-abc")
+        folder.rename(moved)
+        tell_handed_in(moved, HandedIn("mgx learn", "slurm", "toy", "2026", (str(number),), 3))
+        tell_ended(moved / "00000.ended", 0, "it broke" if not number else "")
+    (told,) = look(home).jobs
+    assert (told.handed_in.jobs, told.done, told.failed) == (("1",), 1, 0)
+
+
+def test_records_of_jobs_that_cannot_be_read_are_named(home):
+    folder = new_folder(home.jobs)
+    folder.with_suffix(".json").write_text('{"jobs": 3}')
+    assert "not a record of jobs" in look(home).problems[0]
+    tell_handed_in(folder, HandedIn("mgx learn", "slurm", "toy", "2026", ("7",), 3))
+    (folder / "00000.ended").write_bytes(b'{"unit": 0, "error": ""}\n{"unit": 1\n{"unit": 2, "err')
+    (told,) = look(home).jobs
+    assert told.done == 1
+
+
+def test_the_command_is_kept_with_its_jobs(home, sbatch, toy_pack):
+    run(["--home", str(home.root), "store", "fetch", str(toy_pack)])
+    words = ["learn", "--algo", "erm", "--hparams", "1", "--trials", "1", "--on", "slurm"]
+    assert run(["--home", str(home.root), *words]) == 0
+    (told,) = look(home).jobs
+    assert told.handed_in.command == " ".join(["mgx --home", str(home.root), *words])
+    assert told.handed_in.what == "toy eye" and told.done == 0
+
+
+# ---- submitit's own jobs on this machine
+
+
+def local(home, units, wait=True, *settings):
+    return make_engine("slurm", ("cluster=local", *settings), wait, home).do(units, Needs())
+
+
+ONCE = """
+import os, pathlib, time
+
+def until_told(marker):
+    if pathlib.Path(marker).exists():
+        return "went on"
+    pathlib.Path(marker).write_text(str(os.getpid()))
+    time.sleep(60)
+    return "was not told"
+
+def dies():
+    os._exit(9)
+"""
+
+
+@pytest.fixture
+def once(tmp_path, monkeypatch):
+    (tmp_path / "once.py").write_text(ONCE)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", paths)
+    return tmp_path / "marker"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # processes that nobody waits for
+def test_a_job_goes_on_when_it_was_told_that_its_time_is_up(home, once):
+    """The signal that SLURM sends 90 seconds before the end; submitit puts the job into the queue again."""
+    units = [UNITS[0], Unit("long", "once:until_told", {"marker": str(once)})]
+    assert list(local(home, units, False)) == []
+    end = time.monotonic() + 60
+    while not (once.exists() and once.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(int(once.read_text()), signal.SIGUSR2)
+    while look(home).jobs[0].done < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+    (told,) = look(home).jobs
+    assert told.done == 2
+    lines = [json.loads(line) for line in (Path(told.folder) / "00000.ended").read_text().splitlines()]
+    assert [line["unit"] for line in lines] == [0, 0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_that_dies_is_an_error_of_its_units(home, once):
+    units = [UNITS[0], Unit("dies", "once:dies", {})]
+    ended = {end.unit.name: end for end in local(home, units, True, "pack=1")}
+    assert ended["unit 0"].result == "0"
+    assert "did not end well" in ended["dies"].error and str(home.jobs) in ended["dies"].error

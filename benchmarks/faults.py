@@ -46,7 +46,7 @@ from mgx.shared.records import Refused, each_record
 
 ITEMS, CLASSES = 16, ("north", "south")
 PATIENCE = 120.0  # seconds that a command may take at all
-LIMIT = 0.5  # seconds that a worker may take for an item, in these commands
+LIMIT = 2.0  # seconds that a worker may take for an item, where one hangs
 
 
 class Lost(Exception):
@@ -147,7 +147,7 @@ def shrink() -> None:
         return ProcessPoolExecutor(workers, get_context("fork"), decoding._start, (openings,))
 
     torch.set_num_threads(1)
-    decoding.WORTH, decoding.LONGEST, decoding.start_workers = 0.0, LIMIT, start_workers
+    decoding.WORTH, decoding.HANDING, decoding.start_workers = 0.0, 0.0, start_workers
     StrongPerceptor.recipe_of_all = Recipe(lr=1e-2, epochs=4, batch=8)
     strong_training.SAVE_EVERY, strong_training.EVERY = 2, 1
     sweep.STACK, sweep.PATIENCE, train.EVERY, train.SAVE_EVERY = 2, 0.05, 3, 0.0
@@ -507,6 +507,9 @@ def worker(trouble: Callable[[], None], work: Work, chance: random.Random, folde
                 trouble()
 
         def before() -> None:
+            from mgx.extract import decoding
+
+            decoding.LONGEST = LIMIT
             Eyes.trouble = staticmethod(strike)
 
         code = do(home, (*work.args, "--workers", str(chance.choice((1, 2)))), before)

@@ -184,6 +184,8 @@ def result(home: Home) -> dict[str, str]:
     """All that commands made: files of stores and trained perceptors by their bytes, run records by their text."""
     places = (home.embeddings, home.checkpoints / "strong", home.runs)
     files = [path for place in places for path in place.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    # Of what was asked for a killed process may leave a draft: others may be writing the same, so nobody removes it.
+    files = [path for path in files if not (path.parent.name == "sweeps" and path.suffix == ".draft")]
     found = {str(path.relative_to(home.root)): file_digest(path) for path in files if path.suffix != ".jsonl"}
     records = each_record(home, (), (), Refused())
     return found | {f"run {record.run.key}": record.to_json() for record in records}

@@ -236,7 +236,8 @@ def check(left: Todo) -> list[str]:
 
 
 def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress) -> list[RunRecord]:
-    """Ask a baseline's runs and write their records as one file."""
+    """Ask a baseline's runs, which are this process's alone, and write their records as one file."""
+    remove_drafts_of(records_path(home, runs))
     records = []
     for run in runs:
         records.append(run_baseline(run, data))

@@ -83,18 +83,22 @@ def _parquet(path: Path) -> Arrays:
 
 def _column(column: Any, where: str) -> np.ndarray:
     """A column of names, or of lists of one length; a null list is a row of NaN, a null name is ""."""
+    import pyarrow.compute as compute
     import pyarrow.types as types
 
     kind = column.type
-    rows = column.to_pylist()
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
-        return np.array(["" if row is None else row for row in rows])
-    widths = {len(row) for row in rows if row is not None}
+        return np.array(["" if row is None else row for row in column.to_pylist()])
+    there = column.is_valid().to_numpy()
+    lists = column.drop_null()
+    widths = compute.unique(compute.list_value_length(lists)).to_pylist()
     if len(widths) > 1:
         raise BadManifest(f"{where}: lists of {min(widths)} and of {max(widths)} numbers, expected one width.")
-    empty = [np.nan] * max(widths, default=0)
+    width = max(widths, default=0)
     # float64 holds every float32 exactly; the store narrows.
-    return np.array([empty if row is None else row for row in rows], np.float64).reshape(len(rows), len(empty))
+    rows = np.full((len(column), width), np.nan)
+    rows[there] = compute.list_flatten(lists).cast("float64").to_numpy().reshape(-1, width)
+    return rows
 
 
 def write_arrays(path: Path, arrays: Arrays, provenance: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,9 @@ from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
 
 WORTH = 8.0  # seconds of decoding, below which workers are not started: they take about half of that
+RECENT = 32  # items whose median is the pace
 MEASURED = 4  # items prepared here before anything is said of their pace; the first loads libraries
+HANDING = 0.0005  # seconds of preparing an item, below which workers are not started: handing it over takes as long
 LONGEST = 1800.0  # seconds that a worker may take for an item: then a library hangs, and the worker ends itself
 # Ctrl-C, and the warnings that a job's time is up, which a cluster sends to every process of it.
 NOT_FOR_WORKERS = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
@@ -103,18 +105,23 @@ class Decoding:
         WorkFailed if a worker dies, hangs or has no memory. Other errors than BadItem are raised here, wherever they
         happened.
         """
-        spent: list[float] = []
+        spent: deque[float] = deque(maxlen=RECENT)  # not of all: a median of a million takes a while
         self.busy = 0
-        for job in jobs:
+        for number, job in enumerate(jobs, 1):
             begun = time.perf_counter()
             with one_thread_each():
                 made = prepare(self.perceptors, job.wishes)
+            if number == 2:
+                spent.clear()
             spent.append(time.perf_counter() - begun)
-            self.seconds = median(spent[1:] or spent)
+            self.seconds = median(spent)
             yield job, made
-            if self.workers and len(spent) == MEASURED and self.seconds * (total - MEASURED) >= WORTH:
+            if self.workers and number == MEASURED and self._worth_workers(total - MEASURED):
                 # As many as fill a batch while another is encoded, and those in the workers' hands.
                 yield from self._by_workers(jobs, 2 * self.workers + items_at_once(made, self.batch))
+
+    def _worth_workers(self, left: int) -> bool:
+        return self.seconds >= HANDING and self.seconds * left >= WORTH
 
     def _by_workers(self, jobs: Iterator[Job], ahead: int) -> Iterator[tuple[Job, list[Prepared]]]:
         self.busy = self.workers

@@ -28,13 +28,14 @@ from mgx.extract.archives import size_of
 from mgx.extract.selfsupervised import SAVE_EVERY, Progress, Recipe, Strong, Training, Views
 from mgx.extract.strong_inputs import Input
 from mgx.shared.errors import BadItem, BadRequest, Damaged
-from mgx.shared.files import canonical, digest, read_checked, room_for, write_checked, write_whole
+from mgx.shared.files import canonical, digest, read_checked, remove_drafts_of, room_for, write_checked, write_whole
 from mgx.shared.home import Home
 from mgx.shared.item import Item, Member, Row, Source, Text, file_of
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import progress, say, warn
 
 EVERY = 50  # steps between two lines of the record; SAVE_EVERY is a multiple of it
+KEPT = ("items.json", "steps.pt")  # only while it trains
 CHUNK = 64  # items looked at together
 MOST_WORKERS = 8
 SHOWN = 3  # items named that cannot be used
@@ -157,8 +158,11 @@ def train(lesson: Lesson, home: Home, device: str) -> None:
         say(f"{lesson.what}: another process trains it; waiting for that.")
         lock.acquire()
     try:
+        for ending in ("safetensors", "json", *KEPT):
+            remove_drafts_of(lesson.file(ending))
         if target.is_file():
             load_trained(target)
+            _remove_kept(lesson)  # a process was killed between writing the one and removing the others
             return
         if any(lesson.folder.glob(f"{lesson.modality}-*.safetensors")):
             say(f"{lesson.what}: what is there was trained on other items or files, or by another recipe.")
@@ -219,7 +223,11 @@ def _finish(lesson: Lesson, training: Training, seen: "Seen", record: list[dict[
     }
     write_whole(lesson.file("json"), json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     save_trained(lesson.file("safetensors"), Trained(training.model.trained(), seen.longest), lesson.facts)
-    for ending in ("items.json", "steps.pt"):
+    _remove_kept(lesson)
+
+
+def _remove_kept(lesson: Lesson) -> None:
+    for ending in KEPT:
         lesson.file(ending).unlink(missing_ok=True)
 
 

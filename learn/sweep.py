@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ def scored_splits(run: Run) -> dict[str, Scored]:
 
 def division_of(run: Run, data: FeatureSet) -> Division:
     """Who is trained on, validated on and tested on in a run."""
-    division = protocol_of(run.protocol).divide(data, run.trial_seed)
+    division: Division | None = data.divisions.get((run.protocol, run.trial_seed))
+    if division is None:
+        division = protocol_of(run.protocol).divide(data, run.trial_seed)
+        data.divisions[run.protocol, run.trial_seed] = division
     if not run.fractions:
         return division
     there = {m: data.rows[m] >= 0 for m in data.modalities}
@@ -97,8 +101,7 @@ def trained_on(run: Run, data: FeatureSet, division: Division) -> dict[str, np.n
     """The training instances of each modality, the same ones in all if the algorithm pairs them."""
     own = {m: data.having(m, division.of(m, "train")) for m in run.train}
     if algorithm_of(run, frame_of(data).case).paired:
-        common = sorted(set.intersection(*(set(i.tolist()) for i in own.values())))
-        return dict.fromkeys(own, np.array(common, np.int64))
+        return dict.fromkeys(own, reduce(np.intersect1d, own.values()))
     return own
 
 
@@ -233,7 +236,8 @@ def check(left: Todo) -> list[str]:
 
 
 def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress) -> list[RunRecord]:
-    """Ask a baseline's runs and write their records as one file."""
+    """Ask a baseline's runs, which are this process's alone, and write their records as one file."""
+    remove_drafts_of(records_path(home, runs))
     records = []
     for run in runs:
         records.append(run_baseline(run, data))

@@ -12,6 +12,7 @@ log is never the reason for a failure: where it cannot be written, the command g
 covered before anything is written, here and at the terminal.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -68,7 +69,11 @@ class Terminal(logging.Handler):
     """Lines for the person, on standard error; standard output stays free for data."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(harmless(record.getMessage()), file=sys.stderr, flush=True)
+        try:
+            print(harmless(record.getMessage()), file=sys.stderr, flush=True)
+        except OSError as error:  # standard error goes to a file, on a disk that is full: the work goes on
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "event" not in record.__dict__  # those are for logs alone

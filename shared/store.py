@@ -68,7 +68,7 @@ class Plan:
         """The name of the content: two stores with one key hold the same vectors."""
         return digest({k: v for k, v in asdict(self).items() if k != "about"})[:20]
 
-    @property
+    @cached_property
     def shard_rows(self) -> int:
         """Rows of one shard: 8 MB, or an eighth of the items if that is less."""
         full = CHUNK_BYTES // (self.features * np.dtype(self.dtype).itemsize)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract import media
+from mgx.extract import decoding, media
 from mgx.shared.home import Home
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
@@ -65,13 +65,19 @@ class Wide(Eyes):
 
 
 class Fragile(Eyes):
-    """Ends the process that prepares a picture or sound beside which a file `die` lies."""
+    """Ends the process that prepares a picture or sound beside which a file `die` lies, hangs where it is `hang`."""
 
     name = "fragile"
+
+    def __init__(self, home: Home, device: str) -> None:
+        super().__init__(home, device)
+        decoding.LONGEST = float(os.environ.get("MGX_TEST_LONGEST", decoding.LONGEST))
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
         if isinstance(source, Path) and (source.parent / "die").exists() and source.stem.startswith("i13"):
             os._exit(3)
+        if isinstance(source, Path) and (source.parent / "hang").exists() and source.stem.startswith("i13"):
+            time.sleep(600)
         return super().prepare(modality, settings, source)
 
 

@@ -47,6 +47,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are started however little there is to do."""
     monkeypatch.setattr(decoding, "WORTH", 0.0)
+    monkeypatch.setattr(decoding, "HANDING", 0.0)
 
 
 def extract(home: Home, data: Path, *more: str, perceptors: Sequence[str] = (EYES,)) -> int:
@@ -76,6 +77,26 @@ def test_little_work_starts_no_workers(home: Home, data: Path, monkeypatch: pyte
     assert extract(home, data, "--workers", "2") == 0
 
 
+def test_the_pace_is_told_from_the_last_items_so_that_a_million_take_ten_times_as_long_as_a_tenth(
+    home: Home, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eyes import Eyes
+
+    looked_at = []
+    monkeypatch.setattr(decoding, "median", lambda times: looked_at.append(len(times)) or 0.0)
+    with Decoding({"eyes": Eyes(home, "cpu")}, {}, 0, 16) as decode:
+        assert len(list(decode.prepared(texts(100), 100))) == 100
+    assert looked_at[:4] == [1, 1, 2, 3] and max(looked_at) == decoding.RECENT
+
+
+def test_much_work_that_is_quicker_done_than_handed_over_starts_no_workers() -> None:
+    decode = Decoding({}, {}, 2, 16)
+    decode.seconds = decoding.HANDING / 2
+    assert not decode._worth_workers(10**9)
+    decode.seconds = decoding.HANDING * 2
+    assert decode._worth_workers(10**9) and not decode._worth_workers(1000)
+
+
 def test_a_worker_that_dies_is_one_line_and_what_is_finished_is_kept(
     home: Home, data: Path, at_once: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +116,19 @@ def texts(number: int) -> Iterator[Job]:
     settings = Modality(kind="text", column="text")
     for n in range(number):
         yield Job(n, f"i{n}", (Wish("eyes", "text", settings, (Text("" if n == 7 else f"text {n}"),)),))
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_ends_itself_and_the_command_says_so(
+    home: Home, data: Path, at_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MGX_TEST_LONGEST", "1")
+    (data / "audio/hang").touch()
+    assert extract(home, data, "--workers", "1", perceptors=[FRAGILE]) == 1
+    said = capsys.readouterr().err
+    assert "took more than 0.0166667 minutes" in said and "Traceback" not in said
+    (data / "audio/hang").unlink()
+    assert extract(home, data, perceptors=[FRAGILE]) == 0
 
 
 def test_workers_keep_the_order_and_run_ahead_by_a_bounded_number(home: Home, data: Path, at_once: None) -> None:
@@ -119,7 +153,7 @@ def test_workers_keep_the_order_and_run_ahead_by_a_bounded_number(home: Home, da
     assert 4 < max(ahead) <= 2 * 2 + 16
 
 
-COMMAND = "import mgx.extract.decoding as d; d.WORTH = 0.0; from mgx.shared.cli import main; main()"
+COMMAND = "import mgx.extract.decoding as d; d.WORTH = d.HANDING = 0.0; from mgx.shared.cli import main; main()"
 
 
 def begun(home: Home, data: Path) -> subprocess.Popen[str]:

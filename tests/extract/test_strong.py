@@ -613,3 +613,15 @@ def test_what_a_training_kept_and_is_damaged_is_made_again(
     assert extract(home, data, *only) == 0
     assert (f"{path} is damaged: the training begins anew." in capsys.readouterr().err) == (ending == "steps.pt")
     assert trained(home, "text").read_bytes() == whole
+
+
+def test_what_a_kill_left_beside_trained_weights_is_removed(home: Home, data: Path) -> None:
+    only = ("--modality", "text")
+    assert extract(home, data, *only) == 0
+    path = trained(home, "text")
+    whole = sorted(path.parent.iterdir())
+    path.with_suffix(".steps.pt").write_bytes(b"kept")
+    path.with_suffix(".items.json").write_bytes(b"kept")
+    path.with_name(f".{path.stem}.steps.pt.123.draft").write_bytes(b"half")
+    assert extract(home, data, *only) == 0
+    assert sorted(path.parent.iterdir()) == whole

@@ -317,6 +317,17 @@ def test_a_full_disk_stops_the_sweep_for_what_follows_could_not_be_kept(toy, fai
     assert 0 < len([r for r in read_records(toy.home).values() if r.kind == "algorithm"]) < 20
 
 
+def test_a_condition_that_outlived_its_stack_is_removed(toy):
+    """A kill between writing the records and removing what the training kept."""
+    learn(toy.home, "--algo", "erm", *SMALL)
+    records = next(toy.home.runs.glob("toy/eye/erm/*.jsonl"))
+    spent, other = records.with_suffix(".partial"), records.with_name("0123.partial")
+    for path in (spent, other):
+        path.write_bytes(b"condition")
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    assert not spent.exists() and other.exists(), "what belongs to unfinished stacks stays"
+
+
 def kill_after(seconds: float, home: Home) -> int:
     """Run a sweep in a process of its own and SIGKILL it a while after its first new record file."""
     code = "import torch; torch.set_num_threads(1); from mgx.shared.cli import main; main()"

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -323,3 +325,11 @@ def test_what_is_shown_depends_on_who_watches(monkeypatch):
     with progress() as face:
         assert type(face) is Meter
     assert issubclass(Bars, Meter)
+
+
+def test_a_full_disk_under_standard_error_ends_no_command(toy, monkeypatch):
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", full)
+        assert run(["--home", str(toy.home.root), "store", "verify"]) == 0
+        with suppress(OSError):  # what is still buffered
+            full.close()

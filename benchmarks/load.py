@@ -1,0 +1,132 @@
+"""A million items through every stage: extract -> verify -> learn (one stack) -> select. Seconds and peak memory.
+
+    python benchmarks/load.py                          100,000, 300,000 and 1,000,000 items
+    python benchmarks/load.py --items 100000 --seconds
+
+Items have two modalities of 16 features each and come from one file, .npz or (--format) .parquet, through the
+perceptor `vectors`: what is measured is all that mgx does for an item besides looking at it. Each command runs in a
+process of its own on at most two cores. Prints one table, and for every command the exponent that its processor time
+grows with beyond start-up, from the two largest sizes: 1 is linear. Exit code 1: more memory than the bound, or an
+exponent above 1.15.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
+from math import log
+from pathlib import Path
+from platform import machine
+
+import numpy as np
+
+CLASSES, FEATURES, A_GROUP = 20, 16, 10
+BOUND = 4.0  # GB of resident memory, for a million items
+STEEPEST = 1.15  # exponent, with what a shared machine adds
+COMMANDS = {
+    "extract": ("extract", "--dataset", "{data}", "--perceptor", "vectors"),
+    "extract again": ("extract", "--dataset", "{data}", "--perceptor", "vectors"),
+    "verify": ("store", "verify"),
+    "learn": (
+        "learn",
+        "--algo",
+        "erm",
+        "--train",
+        "a",
+        "--test",
+        "b",
+        "--hparams",
+        "4",
+        "--trials",
+        "1",
+        "--steps",
+        "301",
+    ),
+    "status": ("status",),
+    "select": ("select", "--method", "all"),
+}
+
+
+def make(root: Path, items: int, form: str) -> None:
+    """A data set of ready-made vectors, a group of items after the other."""
+    root.mkdir()
+    draw = np.random.default_rng(0)
+    labels = np.arange(items) // A_GROUP % CLASSES
+    centres = draw.normal(size=(CLASSES, FEATURES)).astype(np.float32)
+    arrays = {m: centres[labels] + draw.normal(size=(items, FEATURES)).astype(np.float32) for m in ("a", "b")}
+    names = [f"class{k:02}" for k in range(CLASSES)]
+    ids, groups = np.char.mod("item%07d", np.arange(items)), np.char.mod("group%06d", np.arange(items) // A_GROUP)
+    arrays |= {"id": ids, "group": groups, "label": np.array(names)[labels]}
+    if form == "npz":
+        np.savez(root / "own.npz", **arrays)
+    else:
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        columns = {
+            name: pyarrow.FixedSizeListArray.from_arrays(array.ravel(), FEATURES) if array.ndim == 2 else array
+            for name, array in arrays.items()
+        }
+        parquet.write_table(pyarrow.table(columns), root / "own.parquet")
+    manifest = ["schema = 1", "[dataset]", 'name = "load"', "[items]", 'reader = "vectors"', f'path = "own.{form}"']
+    manifest += ["[label]", f"classes = {names!r}", *(f'[modalities.{m}]\nkind = "image"' for m in ("a", "b"))]
+    (root / "dataset.toml").write_text("\n".join(manifest) + "\n")
+
+
+def measure(args: Sequence[str], home: Path) -> tuple[float, float, float]:
+    """Seconds of the clock and of processors, and gigabytes, of one command."""
+    begun = time.perf_counter()
+    code = "from mgx.shared.cli import main; main()"
+    said = home.with_name("said")
+    with said.open("w") as file:
+        output = [(os.POSIX_SPAWN_DUP2, file.fileno(), 1), (os.POSIX_SPAWN_DUP2, file.fileno(), 2)]
+        call = [sys.executable, "-W", "ignore", "-c", code, "--home", str(home), *args]
+        _, status, used = os.wait4(os.posix_spawn(sys.executable, call, os.environ, file_actions=output), 0)
+    if status:
+        raise SystemExit(f"mgx {' '.join(args)}: exit code {os.waitstatus_to_exitcode(status)}\n{said.read_text()}")
+    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--format", choices=("npz", "parquet"), default="npz")
+    parser.add_argument("--folder", type=Path, help="where it works; half a gigabyte for a million  [default: /tmp]")
+    asked = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    sizes = sorted(asked.items)
+    print(f"mgx {version('mgx-bench')}, {machine()}, {date.today()}, {asked.format}\n")
+    print(f"| items | {' | '.join(COMMANDS)} |\n|{'--:|' * (len(COMMANDS) + 1)}")
+    found: dict[int, list[tuple[float, float, float]]] = {}
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        for items in [1000, *sizes]:  # of a thousand all that counts is start-up
+            place = Path(folder, str(items))
+            place.mkdir()
+            make(place / "data", items, asked.format)
+            commands = [
+                [word.format(data=place / "data" / "dataset.toml") for word in args] for args in COMMANDS.values()
+            ]
+            found[items] = [measure(args, place / "home") for args in commands]
+            cells = [f"{clock:.1f} s ({busy:.1f}), {memory:.2f} GB" for clock, busy, memory in found[items]]
+            print(f"| {items:,} | {' | '.join(cells)} |", flush=True)
+    failed = False
+    if len(sizes) > 1:
+        small, large = sizes[-2:]
+        for name, start, less, more in zip(COMMANDS, found[1000], found[small], found[large], strict=True):
+            longer = [max(own[1] - start[1], 0.1) for own in (less, more)]
+            exponent = log(longer[1] / longer[0]) / log(large / small)
+            failed |= exponent > STEEPEST
+            print(f"{name}: exponent {exponent:.2f}")
+    most = max(memory for *_, memory in found[sizes[-1]])
+    failed |= sizes[-1] <= 10**6 and most > BOUND
+    print(f"peak {most:.2f} GB, bound {BOUND:g} GB for a million items")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

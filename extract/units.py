@@ -15,7 +15,7 @@ unit writes its own shards and nothing else, without the lock. That is safe:
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -73,7 +73,7 @@ def work_on(engine: Engine, home: Home, order: Order, opened: Opened, how: How, 
     }
     what = f"{opened.manifest.name} {', '.join(opened.perceptors)}"
     trainings = list(_trainings(opened, same))
-    list(_done(engine, trainings, needs, f"{what}: training", bars))
+    list(_done(engine, trainings, replace(needs, alone=True), f"{what}: training", bars))
     with ExitStack() as locks:
         passes = []
         for tasks in passes_of(opened.tasks):

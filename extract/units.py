@@ -15,9 +15,8 @@ unit writes its own shards and nothing else, without the lock. That is safe:
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -67,14 +66,14 @@ def work_on(engine: Engine, home: Home, order: Order, opened: Opened, how: How, 
     needs = Needs(max(1, workers), gpus)
     same = {
         "home": sent(home),
-        "order": asdict(order) | {"dataset": _reference(opened)},
+        "order": asdict(order) | {"dataset": opened.manifest.path or opened.manifest.name},
         "submission": uuid4().hex,
         "workers": workers,
         "batch": how.batch or default_batch(order.device),
     }
     what = f"{opened.manifest.name} {', '.join(opened.perceptors)}"
     trainings = list(_trainings(opened, same))
-    list(_done(engine, trainings, needs, f"{what}: training", bars))
+    list(_done(engine, trainings, replace(needs, alone=True), f"{what}: training", bars))
     with ExitStack() as locks:
         passes = []
         for tasks in passes_of(opened.tasks):
@@ -88,11 +87,6 @@ def work_on(engine: Engine, home: Home, order: Order, opened: Opened, how: How, 
             return []
         outcomes = {str(store): _outcome(task, store, left, told) for own in passes for task, store, left in own}
     return [outcomes[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in opened.tasks]
-
-
-def _reference(opened: Opened) -> str:
-    """The data set, as a process in another folder can name it."""
-    return str(Path(opened.manifest.path).absolute()) if opened.manifest.path else opened.manifest.name
 
 
 def _trainings(opened: Opened, same: Mapping[str, Any]) -> Iterator[Unit]:

@@ -32,10 +32,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one unit computes on."""
+    """What one unit computes on. `alone`: it takes so long that no other should wait for it in one job."""
 
     cpus: int = 1
     gpus: float = 0.0
+    alone: bool = False
 
 
 @dataclass(frozen=True)

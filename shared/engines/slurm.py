@@ -87,7 +87,7 @@ class Slurm:
 
     def do(self, units: Sequence[Unit], needs: Needs, what: str = "", after: Sequence[Unit] = ()) -> Iterator[Ended]:
         """Hand in all units; wait for them if asked to. WorkFailed if SLURM does not take them."""
-        pack = whole(self.settings, "pack", 4)
+        pack = 1 if needs.alone else whole(self.settings, "pack", 4)
         numbered = list(enumerate(units))
         packs = [numbered[k : k + pack] for k in range(0, len(units), pack)]
         if not packs:
@@ -112,7 +112,7 @@ class Slurm:
                     for number, own in enumerate(packs)
                 ]
         except failures as error:
-            raise WorkFailed(f"{self.title} did not take the jobs: {_last(error)}") from error
+            raise WorkFailed(f"{self.title} did not take the jobs: {' '.join(str(error).split())}") from error
 
     def _executor(self, folder: Path, needs: Needs, after: Sequence[Unit]) -> Any:
         more: dict[str, Any] = {f"{self.title}_max_num_timeout": whole(self.settings, "requeues", 20)}

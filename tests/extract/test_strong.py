@@ -373,7 +373,9 @@ def test_padding_changes_no_vector_but_as_published_it_does(home: Home, data: Pa
     made = {}
     for make in (strong.PERCEPTOR, strong_modalbed.PERCEPTOR):
         perceptor = opened(home, data, make)
+        assert perceptor.untrained(["image", "text"]) == ["image", "text"]
         perceptor.ready(["text"])
+        assert perceptor.untrained(["image", "text"]) == ["image"]
         alone, both = perceptor.encode("text", texts[:1]), perceptor.encode("text", texts)
         made[perceptor.name] = float(np.abs(alone[0] - both[0]).max())
         again = perceptor.encode("text", ["ab"]), perceptor.encode("text", ["ab", "one"])

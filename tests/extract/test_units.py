@@ -221,9 +221,9 @@ def test_trainings_are_units_of_their_own_before_the_shards(
     monkeypatch.syspath_prepend(tmp_path)
     engine = loopback()
     assert command(home, data, "--on", "ray", perceptors=["school:School"]) == 0
-    (trainings, _, none), (shards, _, after) = engine.asked
+    (trainings, needs, none), (shards, _, after) = engine.asked
     assert [unit.name for unit in trainings] == [f"small training school {m}" for m in ("image", "text", "audio")]
-    assert none == [] and after == trainings
+    assert needs.alone and none == [] and after == trainings
     assert {unit.function for unit in shards} == {"mgx.extract.units:embed"}
     engine = loopback(1)
     assert command(other(home), data, "--on", "ray", perceptors=["school:School"]) == 1

@@ -140,16 +140,6 @@ def test_what_is_not_a_number(home):
         list(engine.do([Unit("a", "os:getcwd", {})], Needs()))
 
 
-def test_a_job_that_is_requeued_has_the_same_units():
-    from mgx.shared.engines.slurm import Job
-
-    job = Job([Unit("a", "os.path:basename", {"p": "/a/b"}), Unit("b", "os.path:nothing", {})])
-    again = job.checkpoint().function
-    assert again.units == job.units
-    assert [ended["result"] for ended in again()] == ["b", None]
-    assert "AttributeError" in again()[1]["error"]
-
-
 @pytest.mark.slow
 def test_jobs_of_slurm(here, fresh, capsys):
     """submitit's local executor: the same path but for sbatch itself."""

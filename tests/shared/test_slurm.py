@@ -86,7 +86,7 @@ def test_gres_stands_in_place_of_gpus(home, sbatch):
 
 
 def test_what_comes_after_begins_only_when_all_before_it_ended_well(home, sbatch):
-    engine = handed_in(home, ("pack=1",), units=UNITS[:2])
+    engine = handed_in(home, (), Needs(alone=True), units=UNITS[:2])
     assert list(engine.do(UNITS[2:], Needs(), after=UNITS[:2])) == []
     first, second = sorted(sbatch.glob("*.sh"))
     assert not any("dependency" in option for option in options(first))
@@ -145,9 +145,16 @@ def test_no_slurm_on_this_machine(home, monkeypatch, tmp_path):
     assert not list(home.jobs.glob("*.json"))
 
 
-def test_sbatch_that_takes_nothing_is_one_line(home, sbatch):
-    (sbatch.parent / "bin/sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: moon' >&2\nexit 1\n")
-    with pytest.raises(WorkFailed, match=r"slurm did not take the jobs: .*invalid partition: moon"):
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("echo 'sbatch: error: invalid partition: moon' >&2; exit 1", "invalid partition: moon"),
+        ("echo 'try later'", 'sbatch output "try later'),
+    ],
+)
+def test_sbatch_that_takes_nothing_is_one_line(home, sbatch, does, says):
+    (sbatch.parent / "bin/sbatch").write_text(f"#!/bin/sh\n{does}\n")
+    with pytest.raises(WorkFailed, match=f"slurm did not take the jobs: .*{says}"):
         handed_in(home, ("partition=moon",))
     assert not list(home.jobs.glob("*.json"))
 

@@ -49,6 +49,13 @@ NOT_RUN = {
 SHORT = ("--hparams", "1", "--trials", "1", "--steps", "2")
 
 
+def shorter(words: list[str]) -> list[str]:
+    """The command as a test runs it: a search of few steps, figures of one data set."""
+    if words[0] == "learn" and "--explain" not in words:
+        return [*words, *SHORT]
+    return [*words, "--dataset", "homeobjects"] if words[0] == "report" or "--figures" in words else words
+
+
 def blocks(text: str) -> Iterator[str]:
     """What stands in fences without a language or of a shell, and what is indented."""
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
@@ -175,9 +182,8 @@ def test_commands_run(page, used, capsys):
         if not_run(line):
             continue
         for words in calls(line):
-            short = SHORT if words[0] == "learn" and "--explain" not in words else ()
             capsys.readouterr()
-            code = run(["--home", str(used.root), *words, *short])
+            code = run(["--home", str(used.root), *shorter(words)])
             said = capsys.readouterr()
             assert code == 0, f"{line}: {said.err}"
             assert said.out or said.err, line

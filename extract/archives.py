@@ -62,11 +62,6 @@ class Index:
         return None if row is None else int(self.places[row, 1])
 
 
-def is_archive(path: Path) -> bool:
-    """Whether members of a file can be read, by its name."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
 def index_of(archive: Path) -> Index:
     """The index of an archive, made if there is none that fits. FileNotFoundError if there is no such file."""
     about = archive.stat()

@@ -1,6 +1,7 @@
 """`mgx checkpoint`: the weights that perceptors need, what of them is there, and getting them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import click
 
 from mgx.extract import fetch_cli
 from mgx.extract.fetch_cli import fetch_parcel, settle_licence
-from mgx.extract.hub_models import note_model, parcel_of_model
+from mgx.extract.hub_models import Kept, kept_models, note_model, parcel_of_model
+from mgx.extract.sources import FileState
 from mgx.extract.verify import verify
 from mgx.extract.weights import (
     Checkpoint,
@@ -51,29 +53,46 @@ checkpoint.add_command(verify)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
-    """The checkpoints that mgx knows, and what of them is there."""
-    rows = [_row(one, home) for one in known_checkpoints()]
+    """The checkpoints that mgx knows and the models that were fetched from the hub, and what of them is there."""
+    rows = [_row(one, home) for one in known_checkpoints()] + [_model_row(model) for model in kept_models(home)]
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
+    wide = max(len(row["name"]) for row in rows)
     for row in rows:
         size = f", {amount(row['size'])}" if row["size"] else ""
-        click.echo(f"{row['name']:<21}{row['where']:<10}  {row['title']} ({row['licence']}{size})")
+        click.echo(f"{row['name']:<{wide}}  {row['where']:<10}  {row['title']} ({row['licence']}{size})")
 
 
 def _row(one: Checkpoint, home: Home) -> dict[str, Any]:
-    states = [state for state in checkpoint_states(one, home) if not state.optional]
-    done = sum(state.done for state in states)
-    begun = done or any(state.state == "partial" for state in states)
-    where = "there" if done == len(states) else "partial" if begun else "not there"
-    sizes = [state.size for state in states]
     return {
         "name": one.name,
         "title": one.title,
         "perceptors": list(one.perceptors),
         "licence": one.licence.id,
-        "where": where,
         "root": str(home.checkpoints / one.name),
+        **_there(checkpoint_states(one, home)),
+    }
+
+
+def _model_row(model: Kept) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "title": "a model of the hub",
+        "perceptors": [model.name],
+        "licence": model.licence,
+        "root": str(model.root),
+        **_there(model.states),
+    }
+
+
+def _there(states: Sequence[FileState]) -> dict[str, Any]:
+    needed = [state for state in states if not state.optional]
+    done = sum(state.done for state in needed)
+    begun = done or any(state.state == "partial" for state in needed)
+    sizes = [state.size for state in needed]
+    return {
+        "where": "there" if done == len(needed) else "partial" if begun else "not there",
         "size": None if None in sizes else sum(size or 0 for size in sizes),
     }
 

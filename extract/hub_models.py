@@ -9,11 +9,11 @@ What was fetched stays the commit that it was: `.fetched/model.json` notes it, w
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mgx.extract.sources import FOLDER, Parcel, file_state, is_of, read_record
+from mgx.extract.sources import FOLDER, FileState, Parcel, file_state, is_of, read_record
 from mgx.extract.weights import digest_once
 from mgx.shared.download import Patience
 from mgx.shared.errors import BadRequest, Damaged, NotThere
@@ -112,6 +112,26 @@ def parcel_of_model(name: str, home: Home, patience: Patience | None = None) -> 
     note = _noted(root) or _asked(name, repo, revision, patience)
     licence = Licence(id=note.licence or "unknown", note="As the model's card says.")
     return Parcel(name, root, (_source(note),), licence, _command(name), "model")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A model that `mgx checkpoint fetch` keeps in the home directory."""
+
+    name: str
+    licence: str
+    root: Path
+    states: tuple[FileState, ...]
+
+
+def kept_models(home: Home) -> Iterator[Kept]:
+    """Those of the home directory, in order of their folders. Damaged if one cannot be told."""
+    for root in sorted(home.checkpoints.glob(f"{stored_as(HUB)}*")):
+        if note := _noted(root):
+            whole, source = f"{HUB}{note.repo}", _source(note)
+            revision = root.name.removeprefix(stored_as(whole)).removeprefix("_")
+            states = tuple(file_state(root, source, file) for file in source.file)
+            yield Kept(f"{whole}@{revision}" if revision else whole, note.licence or "unknown", root, states)
 
 
 def note_model(parcel: Parcel) -> None:

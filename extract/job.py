@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract.archives import size_of
+from mgx.extract.identity import identity
 from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadManifest, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Array, Item, Member, Row, Source, Text
+from mgx.shared.item import Item, Source, Text
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.registry import HUB, hub_folder
 from mgx.shared.store import (
@@ -193,24 +193,7 @@ def broken(commit: Commit) -> dict[str, str]:
 def media_of(task: Task, shard: int) -> str:
     """Names what a shard is made from: texts themselves; files by name and size, which finds nearly every change."""
     items = task.items[task.plan.rows_of(shard)]
-    return digest([[_identity(task.root, source) for source in item.media[task.modality]] for item in items])
-
-
-def _identity(root: Path, source: Source) -> list[str | int]:
-    if isinstance(source, Text):
-        return [source.text]
-    if isinstance(source, Row):
-        return [*_identity(root, source.path), source.key, source.index]
-    if isinstance(source, Array):
-        return [*_identity(root, source.file), source.key]
-    if isinstance(source, Member):
-        size = size_of(source)
-        return [str(source.archive).removeprefix(f"{root}/"), source.name, -1 if size is None else size]
-    try:
-        size = source.stat().st_size
-    except OSError:
-        size = -1  # reading it will say why
-    return [str(source).removeprefix(f"{root}/"), size]
+    return digest([[identity(source, task.root) for source in item.media[task.modality]] for item in items])
 
 
 def outcome_of(task: Task, commits: Iterable[Commit], written: int, refused: Sequence[str]) -> Outcome:

@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mgx.extract.archives import size_of
+from mgx.extract.identity import identity
 from mgx.extract.selfsupervised import SAVE_EVERY, Progress, Recipe, Strong, Training, Views
 from mgx.extract.strong_inputs import Input
 from mgx.shared.errors import BadItem, BadRequest, Damaged
 from mgx.shared.files import canonical, digest, read_checked, remove_drafts_of, room_for, write_checked, write_whole
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Member, Row, Source, Text, file_of
+from mgx.shared.item import Item
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import progress, say, warn
 
@@ -77,23 +77,11 @@ class Lesson:
 
 
 def identities(items: Iterable[Item], modality: str, root: Path) -> str:
-    """Names what a training is made from: ids, and media by name and size, which finds nearly every change."""
+    """Names what a training is made from: ids and their media."""
     hasher = hashlib.sha256()
     for item in items:
-        hasher.update(canonical([item.id, [_identity(source, root) for source in item.media[modality]]]).encode())
+        hasher.update(canonical([item.id, [identity(source, root) for source in item.media[modality]]]).encode())
     return hasher.hexdigest()
-
-
-def _identity(source: Source, root: Path) -> list[str | int]:
-    if isinstance(source, Text):
-        return [source.text]
-    file = file_of(source)
-    try:
-        size = size_of(file) if isinstance(file, Member) else file.stat().st_size if file else None
-    except OSError:
-        size = None  # reading it will say why
-    place = f"{source.path}:{source.key}:{source.index}" if isinstance(source, Row) else str(source)
-    return [place.removeprefix(f"{root}/"), -1 if size is None else size]
 
 
 # ---- what was trained

@@ -6,8 +6,7 @@ the first token: ViT's is made for that, T5's is simply the first piece of the t
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mgx.extract.pretrained import quiet
 from mgx.extract.selfsupervised import Encoder, Views
 from mgx.extract.tensors import ASK_AGAIN, read_weights
 from mgx.shared.errors import Damaged
@@ -47,7 +47,7 @@ def _opened(network: Any, kind: str, folder: Path, **more: Any) -> nn.Module:
     if found != kind:
         raise Damaged(f"{folder} holds a model of type {found!r}, expected {kind!r}. {again}")
     read_weights(folder / WEIGHTS)  # a file that is none is refused here, in one line
-    with _quiet(), torch.random.fork_rng([]):
+    with quiet(), torch.random.fork_rng([]):
         try:
             own, told = network.from_pretrained(
                 folder,
@@ -66,23 +66,6 @@ def _opened(network: Any, kind: str, folder: Path, **more: Any) -> nn.Module:
         raise Damaged(f"{folder / WEIGHTS}: {len(wrong)} weights are missing or of another shape ({wrong[0]}). {again}")
     made: nn.Module = own.eval().requires_grad_(False)
     return made
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What transformers prints while it loads is said by `_opened`, if it matters."""
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def tokens(folder: Path, texts: Sequence[str]) -> Views:

@@ -98,6 +98,16 @@ def test_another_revision_lies_beside_it(world: World) -> None:
     assert find_model(f"{MODEL}@bbbbbbb", world.home).commit == SECOND
     assert (world.home.checkpoints / f"{NAME}_bbbbbbb" / "model.safetensors").read_bytes() == b"new"
     assert find_model(MODEL, world.home).commit == FIRST
+    (world.root / "config.json").unlink()
+    assert world.mgx("checkpoint", "list", "--json") == 0
+    listed = {row["name"]: row for row in json.loads(world.out)}
+    other = listed[f"{MODEL}@bbbbbbb"]
+    assert (listed[MODEL]["where"], listed[MODEL]["licence"], other["where"], other["size"]) == (
+        *("partial", "mit"),
+        *("there", 5),
+    )
+    assert world.mgx("checkpoint", "list") == 0
+    assert f"{MODEL}@bbbbbbb  there " in world.out
 
 
 def test_what_cannot_be_fetched_is_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ from mgx.shared.registry import HUB, Registry
 Device = str  # "cpu", "cuda", "cuda:1"
 
 
+PARTS = ("name", "kind", "modalities", "width", "fingerprint", "recipe", "prepare", "encode")
+
+
 class Perceptor(Protocol):
     """A frozen encoder of one or more modalities into vectors of one width."""
 
@@ -72,9 +75,7 @@ def open_perceptor(name: str, home: Home, device: Device, precision: str = "") -
         raise UnknownName(
             f"{name!r} is no perceptor: it cannot be opened with a home and a device ({error})."
         ) from error
-    if missing := [
-        part for part in ("prepare", "encode", "fingerprint", "recipe", "width") if not hasattr(found, part)
-    ]:
+    if missing := [part for part in PARTS if not hasattr(found, part)]:
         raise UnknownName(f"{name!r} is no perceptor: it has no {missing[0]!r}.")
     return found
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgx.extract.perceptor import PERCEPTORS, open_perceptor
+from mgx.extract.perceptor import PARTS, PERCEPTORS, open_perceptor
 from mgx.shared import registry
 from mgx.shared.cli import run
-from mgx.shared.errors import NotThere
+from mgx.shared.errors import NotThere, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.store import open_store, store_folder
 
@@ -109,3 +109,16 @@ def test_what_the_page_warns_of(page: list[str], home: Home, capsys: pytest.Capt
     save_file(weights | {"text.weight": weights["text.weight"] * float("nan")}, "twotower.safetensors")
     assert run([*extract, "--modality", "text"]) == 1
     assert "not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["kind", "modalities", "encode"])
+def test_what_a_perceptor_lacks_is_said_as_it_opens(
+    part: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [f"{name} = 1" for name in PARTS if name != part]
+    (tmp_path / f"lacks_{part}.py").write_text("class Own:\n    def __init__(self, home, device): ...\n")
+    with (tmp_path / f"lacks_{part}.py").open("a") as module:
+        module.writelines(f"    {fact}\n" for fact in facts)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownName, match=f"it has no '{part}'"):
+        open_perceptor(f"lacks_{part}:Own", home, "cpu")

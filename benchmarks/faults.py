@@ -644,6 +644,8 @@ def main() -> int:
             lost[kind] += bool(loss)
             if loss:
                 print(loss, flush=True)
+            if tried.total() % 50 == 0:
+                print(f"{tried.total()} tried, {lost.total()} lost", file=sys.stderr, flush=True)
     print("\n| kind | tried | survived | lost |\n|---|--:|--:|--:|")
     for kind in kinds:
         print(f"| {kind} | {tried[kind]} | {tried[kind] - lost[kind]} | {lost[kind]} |")

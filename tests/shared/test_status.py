@@ -189,13 +189,10 @@ def test_watch_looks_again_until_stopped(home, monkeypatch, capsys):
     assert len(lines) == 3 and all(json.loads(line)["running"] == [] for line in lines)
 
 
-@pytest.mark.slow
-def test_ten_thousand_records_take_seconds(home):
-    runs = [a_run(n, hyper={"lr": 0.1, "n": n}) for n in range(10_000)]
-    record = a_record(runs[0], checkpoints=18)
+def test_many_records_are_counted_by_their_states(home):
+    runs = [a_run(n, hyper={"lr": 0.1, "n": n}) for n in range(200)]
+    record = a_record(runs[0], checkpoints=2)
     for n in range(0, len(runs), 20):
         write_sweep(home, Sweep(f"mgx learn --algo erm --hparams {n}", tuple(runs[n : n + 20])))
         write_records(home, [replace(record, run=run) for run in runs[n : n + 20]])
-    start = time.process_time()
-    assert sum(sweep.finished for sweep in look(home).sweeps) == 10_000
-    assert time.process_time() - start < 10  # measured: 2.5
+    assert [sweep.finished for sweep in look(home).sweeps] == [20] * 10

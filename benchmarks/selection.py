@@ -79,8 +79,8 @@ def records(seeds: int) -> Iterator[RunRecord]:
 def tables(home: str, pack: str) -> None:
     """What is measured, in a fresh process: prints the seconds of each step, the tables made and the memory."""
     start = time.perf_counter()
+    from mgx.select.faces.markdown import to_markdown
     from mgx.select.overview import survey
-    from mgx.select.render import to_markdown
 
     loaded = time.perf_counter()
     overview = survey(find_home(home), source=("packed", Path(pack)))

@@ -451,4 +451,5 @@ def test_the_benchmark_prints_every_ratio() -> None:
     for modality in ("image", "depth", "audio", "video", "text"):
         assert len(rows[modality]) == 6 and all(float(cell) > 0 for cell in rows[modality])
     for items in ("8", "16"):
-        assert len(rows[items]) == 3 and all(float(cell) > 0 for cell in rows[items])
+        cost, memory, worker = map(float, rows[items])
+        assert cost > 0 and memory > 0 and worker >= 0  # so few items may need no worker

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -125,14 +126,20 @@ def fill(home: Home, modalities: Sequence[str] = ALL) -> None:
 
 
 @pytest.fixture
-def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mgx:
-    """Run `mgx select ...` in the test's home directory: (exit code, standard output, standard error)."""
+def any_mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mgx:
+    """Run `mgx ...` in the test's home directory: (exit code, standard output, standard error)."""
     for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS"):
         monkeypatch.delenv(f"MGX_{room}", raising=False)
 
     def call(*args: str) -> tuple[int, str, str]:
-        code = run_mgx(["--home", str(home.root), "select", *args])
+        code = run_mgx(["--home", str(home.root), *args])
         out = capsys.readouterr()
         return code, out.out, out.err
 
     return call
+
+
+@pytest.fixture
+def mgx(any_mgx: Mgx) -> Mgx:
+    """Run `mgx select ...` there."""
+    return partial(any_mgx, "select")

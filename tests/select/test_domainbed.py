@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from mgx.select.boards import gather
 from mgx.select.domainbed import read_folder
 from mgx.select.overview import Overview, survey
 from mgx.select.table import Row, Table
-from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Refused, RunRecord, write_records
 from tests.select.conftest import fill, make_record, sweep_records
@@ -198,26 +196,12 @@ def test_damage_is_never_a_traceback(tmp_path: Path, official: Path, home: Home)
         assert found(home, official).shown
 
 
-@pytest.fixture
-def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple]:
-    """Run `mgx ...` in the test's home directory: (exit code, standard output, standard error)."""
-    for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS"):
-        monkeypatch.delenv(f"MGX_{room}", raising=False)
-
-    def call(*args: str) -> tuple[int, str, str]:
-        code = run(["--home", str(home.root), *args])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
-
-
-def test_our_records_in_their_form_give_the_same_tables(mgx, home: Home, tmp_path: Path) -> None:
+def test_our_records_in_their_form_give_the_same_tables(any_mgx, home: Home, tmp_path: Path) -> None:
     fill(home)
     place = {"setting": "strong", "dataset": "msrvtt", "perceptor": "imagebind"}
     write_records(home, sweep_records("dlmg", 0.5, ("video", "audio", "text"), **place))
     folder = tmp_path / "sweeps"
-    code, _, err = mgx("export", "domainbed", str(folder))
+    code, _, err = any_mgx("export", "domainbed", str(folder))
     assert code == 0
     assert sorted(p.name for p in folder.iterdir()) == [
         "msrvtt_imagebind_strong_standard_301_video_audio_text",
@@ -244,10 +228,10 @@ def test_our_records_in_their_form_give_the_same_tables(mgx, home: Home, tmp_pat
     assert theirs.refused == ()
 
 
-def test_an_exported_job_has_every_name_that_their_collectors_count(mgx, home: Home, tmp_path: Path) -> None:
+def test_an_exported_job_has_every_name_that_their_collectors_count(any_mgx, home: Home, tmp_path: Path) -> None:
     """They read env0_out_acc, env1_out_acc, ... until one is not there."""
     fill(home)
-    mgx("export", "domainbed", str(tmp_path / "sweeps"))
+    any_mgx("export", "domainbed", str(tmp_path / "sweeps"))
     for path in (tmp_path / "sweeps").rglob("results.jsonl"):
         for text in path.read_text().splitlines():
             body = json.loads(text)
@@ -255,44 +239,44 @@ def test_an_exported_job_has_every_name_that_their_collectors_count(mgx, home: H
             assert isinstance(body["args"]["test_envs"], list) and body["args"]["algorithm"] in ("ERM", "Concat")
 
 
-def test_a_diverged_run_is_not_handed_to_rules_that_would_choose_it(mgx, home: Home, tmp_path: Path) -> None:
+def test_a_diverged_run_is_not_handed_to_rules_that_would_choose_it(any_mgx, home: Home, tmp_path: Path) -> None:
     good, bad = (make_record(("depth",), {0: {"depth/test": 0.5, "depth/val": 0.5}}, s) for s in (0, 1))
     write_records(home, [good, replace(bad, status="diverged", diverged_at=300)])
-    _, _, err = mgx("export", "domainbed", str(tmp_path / "sweeps"))
+    _, _, err = any_mgx("export", "domainbed", str(tmp_path / "sweeps"))
     assert ": 1 jobs, 1 diverged left out" in err
     assert len(list((tmp_path / "sweeps").rglob("results.jsonl"))) == 1
 
 
-def test_a_broken_leave_one_out_run_of_the_published_protocol_is(mgx, home: Home, tmp_path: Path) -> None:
+def test_a_broken_leave_one_out_run_of_the_published_protocol_is(any_mgx, home: Home, tmp_path: Path) -> None:
     scores = {0: {"depth/val": 0.5, "text/val": 0.5}}
     single = make_record(("depth",), {0: {"depth/test": 0.5, "depth/val": 0.5}}, protocol="modalbed")
     broken = make_record(("depth", "text"), scores, protocol="modalbed", status="diverged")
     write_records(home, [single, broken])
-    mgx("export", "domainbed", str(tmp_path / "sweeps"))
+    any_mgx("export", "domainbed", str(tmp_path / "sweeps"))
     (job,) = (p for p in (tmp_path / "sweeps").glob("*/*") if not (p / "done").exists())
     args = json.loads((job / "results.jsonl").read_text())["args"]
     assert {args["modalities"][i] for i in args["test_envs"]} == {"depth", "text"}
 
 
-def test_nothing_is_written_among_other_jobs(mgx, home: Home, tmp_path: Path) -> None:
+def test_nothing_is_written_among_other_jobs(any_mgx, home: Home, tmp_path: Path) -> None:
     fill(home)
     (tmp_path / "sweeps" / "old").mkdir(parents=True)
-    code, _, err = mgx("export", "domainbed", str(tmp_path / "sweeps"))
+    code, _, err = any_mgx("export", "domainbed", str(tmp_path / "sweeps"))
     assert code == 2
     assert "is not empty" in err
 
 
-def test_the_command_line_reads_them(mgx, official: Path, tmp_path: Path) -> None:
-    code, out, err = mgx("select", "--from", "domainbed", str(official), "--method", "tm")
+def test_the_command_line_reads_them(any_mgx, official: Path, tmp_path: Path) -> None:
+    code, out, err = any_mgx("select", "--from", "domainbed", str(official), "--method", "tm")
     assert code == 0
     assert "ERM · DG  98.0 ±0.2  64.2 ±0.8  74.1 ±0.4  77.1 ±0.2  78.3" in out
     assert "test items" not in out and "chance" not in out
-    assert json.loads(mgx("select", "--from", "domainbed", str(official), "--json")[1])["refused"] == []
-    code, out, err = mgx("select", "--from", "domainbed", str(tmp_path / "typo"))
+    assert json.loads(any_mgx("select", "--from", "domainbed", str(official), "--json")[1])["refused"] == []
+    code, out, err = any_mgx("select", "--from", "domainbed", str(tmp_path / "typo"))
     assert (code, out) == (2, "")
     assert f"no folder {tmp_path / 'typo'}" in err
     (tmp_path / "empty").mkdir()
-    code, out, err = mgx("select", "--from", "domainbed", str(tmp_path / "empty"))
+    code, out, err = any_mgx("select", "--from", "domainbed", str(tmp_path / "empty"))
     assert (code, out) == (2, "") and "no run records in" in err
 
 

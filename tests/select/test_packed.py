@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from mgx.select import packed
 from mgx.select.faces.json import to_json
 from mgx.select.overview import survey
 from mgx.select.packed import SCHEMA, read_pack, write_pack
-from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, Curves, Refused, RunRecord, Score, Sweep, write_records, write_sweep
 from tests.select.conftest import baseline_records, fill, make_record, sweep_records
@@ -145,63 +143,49 @@ def test_damage_costs_a_block_and_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert partly > 5
 
 
-@pytest.fixture
-def mgx(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple]:
-    """Run `mgx ...` in the test's home directory: (exit code, standard output, standard error)."""
-    for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS"):
-        monkeypatch.delenv(f"MGX_{room}", raising=False)
-
-    def call(*args: str) -> tuple[int, str, str]:
-        code = run(["--home", str(home.root), *args])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
-
-
-def test_a_pack_gives_the_tables_and_the_coverage_of_its_home(mgx, home: Home, tmp_path: Path) -> None:
+def test_a_pack_gives_the_tables_and_the_coverage_of_its_home(any_mgx, home: Home, tmp_path: Path) -> None:
     fill(home)
     short = sweep_records("erm", 0.5, steps=50)
     write_records(home, short[:-2])
     write_sweep(home, Sweep("mgx learn --steps 50", tuple(r.run for r in short)))
     path = tmp_path / "records.parquet"
-    code, _, err = mgx("records", "pack", "-o", str(path))
+    code, _, err = any_mgx("records", "pack", "-o", str(path))
     assert code == 0
     assert f"{path}: 118 runs, 224 checkpoints, 2 missing runs" in err
     ours, packed_ones = survey(home), survey(home, source=("packed", path))
     plain = [[to_json(t) for s in o.shown for t in s.tables] for o in (ours, packed_ones)]
     assert plain[0] == plain[1]
     assert ours.coverage == packed_ones.coverage and sum(c.missing for c in ours.coverage) == 2
-    code, out, _ = mgx("select", "--from", "packed", str(path), "--json")
+    code, out, _ = any_mgx("select", "--from", "packed", str(path), "--json")
     assert code == 0
-    assert out == mgx("select", "--json")[1]
+    assert out == any_mgx("select", "--json")[1]
     assert survey(home, ["toys"], ["tiny"], source=("packed", path)).shown
 
 
-def test_bad_lines_are_named_and_the_others_packed(mgx, home: Home, tmp_path: Path) -> None:
+def test_bad_lines_are_named_and_the_others_packed(any_mgx, home: Home, tmp_path: Path) -> None:
     fill(home)
     foreign = home.runs / "toys" / "tiny" / "erm" / "foreign.jsonl"
     foreign.write_text("?\n" * 7)
-    code, _, err = mgx("records", "pack", "-o", str(tmp_path / "records.parquet"))
+    code, _, err = any_mgx("records", "pack", "-o", str(tmp_path / "records.parquet"))
     assert code == 0
     assert "7 lines or files could not be read:" in err and f"{foreign}:1: not a run record" in err
     assert "84 runs" in err
 
 
-def test_a_pack_that_cannot_be_read_is_a_sentence(mgx, home: Home, tmp_path: Path) -> None:
-    code, out, err = mgx("select", "--from", "packed", str(tmp_path / "typo.parquet"))
+def test_a_pack_that_cannot_be_read_is_a_sentence(any_mgx, home: Home, tmp_path: Path) -> None:
+    code, out, err = any_mgx("select", "--from", "packed", str(tmp_path / "typo.parquet"))
     assert (code, out) == (2, "")
     assert "no file" in err and "mgx records pack -o" in err
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    code, out, err = mgx("select", "--from", "packed", str(tmp_path / "bad.parquet"))
+    code, out, err = any_mgx("select", "--from", "packed", str(tmp_path / "bad.parquet"))
     assert (code, out) == (2, "")
     assert "1 could not be read, first:" in err
 
 
-def test_nothing_to_pack(mgx, home: Home, tmp_path: Path) -> None:
-    code, _, err = mgx("records", "pack", "-o", str(tmp_path / "records.parquet"))
+def test_nothing_to_pack(any_mgx, home: Home, tmp_path: Path) -> None:
+    code, _, err = any_mgx("records", "pack", "-o", str(tmp_path / "records.parquet"))
     assert code == 2 and "no run records in" in err
     fill(home)
-    code, _, err = mgx("records", "pack", "-o", str(tmp_path / "typo" / "records.parquet"))
+    code, _, err = any_mgx("records", "pack", "-o", str(tmp_path / "typo" / "records.parquet"))
     assert code == 2 and f"no folder {tmp_path / 'typo'}" in err
     assert not list(tmp_path.glob("*.parquet"))

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, normalize, relu, scaled_dot_product_attention
+from torch.nn.functional import normalize, relu, scaled_dot_product_attention
+
+from mgx.extract.encoders.imagebind import MLP
 
 STAGES = ((512, 48, 96, 0.24), (256, 24, 192, 0.48), (64, 24, 384, 0.96))  # centres, neighbours, width, radius
 BLOCKS, HEADS, HIDDEN = 5, 6, 512
@@ -80,16 +82,6 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, HEADS, -1)).permute(1, 2, 0, 3)
         out: Tensor = self.proj(scaled_dot_product_attention(q, k, v, mask).transpose(0, 1).flatten(1))
-        return out
-
-
-class MLP(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(gelu(self.fc1(x)))
         return out
 
 

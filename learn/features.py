@@ -14,7 +14,7 @@ from mgx.shared.home import Home
 from mgx.shared.manifest import data_set_name
 from mgx.shared.progress import say
 from mgx.shared.registry import plain
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, open_store, store_folders
+from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, is_strong, open_store, store_folders
 
 STRONG_WIDTHS = (1024, 768)  # of what mgx trains: `strong` and `strong768`
 
@@ -125,11 +125,6 @@ def feature_sets(
             found if widest is None else partial(_with_strong, found, strong.get(d, []), widest, strong_by)
         )
     return joins
-
-
-def is_strong(perceptor: str) -> bool:
-    """Strong perceptors, one for each modality of a data set, have names that begin so: strong, strong768_inductive."""
-    return perceptor.startswith("strong")
 
 
 def strong_of(width: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mgx.learn import space
 from mgx.learn.baseline import BASELINES, Baseline
-from mgx.learn.features import FeatureSet, feature_sets, is_strong
+from mgx.learn.features import FeatureSet, feature_sets
 from mgx.learn.protocol import MODALBED, STANDARD, Case, protocol_of
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.home import Home
@@ -19,7 +19,7 @@ from mgx.shared.manifest import Manifest, data_set_name, find_manifest
 from mgx.shared.records import Run
 from mgx.shared.registry import unknown
 from mgx.shared.seeds import job_seed
-from mgx.shared.store import PROMPT, store_folders
+from mgx.shared.store import PROMPT, is_strong, store_folders
 
 PUBLISHED_SETS = ("msrvtt", "nyudv2", "vggsound_s")
 PUBLISHED_PERCEPTORS = ("imagebind", "languagebind", "unibind")

@@ -20,7 +20,7 @@ import numpy as np
 
 from mgx.shared.errors import NotThere
 from mgx.shared.seeds import stream
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors
+from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, is_strong
 
 SAMPLE = 4_000  # instances of a pair: a matrix of all their similarities is 64 MB
 NEIGHBOURS = 10
@@ -72,7 +72,7 @@ def measure(stores: Sequence[EmbeddingStore]) -> Space:
     if not vectors:
         raise NotThere(f"embeddings of {plan.dataset} by {plan.perceptor} hold no modality, only class prompts.")
     # A strong perceptor is one for each modality: nothing says that two of their spaces have anything in common.
-    shared = not plan.perceptor.startswith("strong")
+    shared = not is_strong(plan.perceptor)
     order = sorted(vectors, key=list(plan.about["modalities"]).index)
     named = [_zero_shot(m, vectors[m], prompts) for m in order] if prompts and shared else []
     pairs = [_pair(a, b, vectors[a], vectors[b], shared) for a, b in combinations(order, 2)]

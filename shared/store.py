@@ -469,6 +469,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 24 else text[:12] + "..."
 
 
+def is_strong(perceptor: str) -> bool:
+    """Strong perceptors, one for each modality of a data set, have names that begin so: strong, strong768_inductive."""
+    return perceptor.startswith("strong")
+
+
 def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[EmbeddingStore]:
     """Every store of the home directory, in order of name, filtered by data set and perceptor."""
     return map(open_store, store_folders(home, dataset, perceptor))

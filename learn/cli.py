@@ -114,7 +114,7 @@ def learn(
     engine = make_engine(on, settings, wait, home)
     order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, strong_by, engine)
     joins = _joins(home, dataset, perceptor, setting, name, strong_by)
-    failed: dict[str, MgxError] = {}
+    failed: list[str] = []
     total = 0
     with progress() as bars:
         for where, join in joins.items():
@@ -123,14 +123,16 @@ def learn(
             except MgxError as error:
                 if len(joins) == 1:
                     raise
-                failed[where] = error
+                failed.append(where)
                 warn(f"{where}: {error}")
-    if not engine or engine.waits:
+    if (not engine or engine.waits) and (total or not failed):
         say(f"{total} runs trained now. Tables: mgx select --method all")
     if failed:
-        lines = [f"{where}: {error}" for where, error in failed.items()]
-        end = f"{len(failed)} of {len(joins)} embedded data sets failed; the others are done."
-        raise WorkFailed("\n".join([*lines, f"{end} When they are mended, the same command trains what is missing."]))
+        others = "none is done" if len(failed) == len(joins) else "the others are done"
+        raise WorkFailed(
+            f"{len(failed)} of {len(joins)} embedded data sets failed, as said above: {', '.join(failed)}; {others}. "
+            "When they are mended, the same command trains what is missing."
+        )
 
 
 def _fraction(text: str) -> tuple[str, float]:

@@ -16,7 +16,7 @@ from mgx.learn.sweep import Todo, ask_and_write, train_and_write
 from mgx.shared.engine import Engine, Needs, Unit, received, sent
 from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
-from mgx.shared.progress import Progress, Quiet, say
+from mgx.shared.progress import Progress, Quiet, warn
 from mgx.shared.records import Run, RunRecord, read_records, run_of
 
 
@@ -47,7 +47,7 @@ def work_on(engine: Engine, home: Home, left: Todo, progress: Progress, device: 
             yield RunRecord.from_json(line, ended.unit.name)
         if ended.error:
             failed += 1
-            say(f"{ended.unit.name}: {ended.error}")
+            warn(f"{ended.unit.name}: {ended.error}")
     if failed:
         raise WorkFailed(
             f"{failed} of {len(units)} units of work failed, as said above. The others are finished and kept; the same "

@@ -262,7 +262,7 @@ def _store(store: StoreState) -> str:
 
 
 def _sweep(sweep: SweepState) -> str:
-    text = f"  {sweep.asked - sweep.missing} of {sweep.asked} runs"
+    text = f"  {sweep.asked - sweep.missing} of {sweep.asked} runs done"
     text += f", {sweep.diverged} diverged" if sweep.diverged else ""
     if sweep.missing:
         return f"{text} -> {sweep.command}"

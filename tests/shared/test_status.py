@@ -138,9 +138,9 @@ def test_sweeps_tell_finished_diverged_and_missing_runs(home, capsys):
     write_records(home, [a_record(runs[2])])
     (sweep,) = look(home).sweeps
     assert (sweep.asked, sweep.finished, sweep.diverged, sweep.missing) == (6, 2, 1, 3)
-    assert "  3 of 6 runs, 1 diverged -> mgx learn --algo erm\n" in shown(home, capsys)
+    assert "  3 of 6 runs done, 1 diverged -> mgx learn --algo erm\n" in shown(home, capsys)
     write_records(home, [a_record(run) for run in runs[3:]])
-    assert "  6 of 6 runs, 1 diverged  (mgx learn --algo erm)\n" in shown(home, capsys)
+    assert "  6 of 6 runs done, 1 diverged  (mgx learn --algo erm)\n" in shown(home, capsys)
 
 
 def test_what_cannot_be_read_is_told_and_hides_nothing(home, capsys):

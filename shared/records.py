@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+from filelock import FileLock
 
 from mgx.shared.errors import MISSHAPEN, Damaged
-from mgx.shared.files import canonical, digest, write_whole
+from mgx.shared.files import canonical, digest, remove_drafts_of, write_whole
 from mgx.shared.home import Home
 
 SCHEMA = 2
@@ -299,7 +300,11 @@ class Sweep:
 def write_sweep(home: Home, sweep: Sweep) -> None:
     """Remember what was asked, so that coverage can be told later."""
     body = {"schema": SCHEMA, "command": sweep.command, "runs": [asdict(r) for r in sweep.runs]}
-    write_whole(home.runs / "sweeps" / f"{sweep.key}.json", canonical(body) + "\n")
+    path = home.runs / "sweeps" / f"{sweep.key}.json"
+    home.locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.locks / "sweeps.lock"):
+        remove_drafts_of(path)
+        write_whole(path, canonical(body) + "\n")
 
 
 def read_sweeps(home: Home, refused: Refused) -> list[Sweep]:

@@ -106,6 +106,16 @@ def test_a_foreign_file_is_refused(home):
     assert len(refused.reasons) == 1
 
 
+def test_what_a_killed_writer_of_a_sweep_left_goes(home):
+    sweep = Sweep("mgx learn --algo erm", (RUN,))
+    write_sweep(home, sweep)
+    (there,) = (home.runs / "sweeps").iterdir()
+    draft = there.with_name(f".{there.name}.0123456789abcdef.draft")
+    draft.write_text("half")
+    write_sweep(home, sweep)
+    assert list(there.parent.iterdir()) == [there]
+
+
 def test_a_sweep_survives_its_file(home):
     sweep = Sweep("mgx learn --algo erm", (RUN,))
     write_sweep(home, sweep)

@@ -1,5 +1,6 @@
 """A home directory for each test, and small data that every room can use."""
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """What tests start can be interrupted, even if a shell that put them in the background has them ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

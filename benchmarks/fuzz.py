@@ -23,9 +23,10 @@ import warnings
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -204,6 +205,34 @@ def pack(content: bytes, folder: Path) -> None:
     fetch(folder / "x.zip", find_home(folder / "home"))
 
 
+def _packed(name: str) -> Read:
+    """A file of a store, in a pack whose checksums fit: what a hostile sender would make."""
+
+    def own(content: bytes, folder: Path) -> None:
+        import zipfile
+
+        members = _members(_seed("pack"))
+        path = next(p for p in members if p.endswith(name))
+        members[path] = _keyed(content) if name == "plan.json" else content
+        index = json.loads(members["index.json"])
+        index["members"][path] = {"sha256": hashlib.sha256(members[path]).hexdigest(), "bytes": len(members[path])}
+        members["index.json"] = json.dumps(index).encode()
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for member, inside in members.items():
+                archive.writestr(member, inside)
+        pack(stream.getvalue(), folder)
+
+    return own
+
+
+def _members(archive: bytes) -> dict[str, bytes]:
+    import zipfile
+
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
 def archive(content: bytes, folder: Path) -> None:
     from mgx.extract.archives import index_of
 
@@ -211,6 +240,19 @@ def archive(content: bytes, folder: Path) -> None:
         (folder / name).write_bytes(content)
         with suppress(MgxError):
             index_of(folder / name)
+
+
+def _unpacked(form: Literal["zip", "tar", "tar.gz"]) -> Read:
+    """A downloaded archive of media: its files below the folder, or nothing of it."""
+
+    def own(content: bytes, folder: Path) -> None:
+        from mgx.extract.members import unpack_members
+        from mgx.shared.manifest import SourceFile
+
+        (folder / "x").write_bytes(content)
+        unpack_members(folder / "x", SourceFile(path="x", unpack=form), folder / "root", most_bytes=2**24)
+
+    return own
 
 
 def checkpoint(content: bytes, folder: Path) -> None:
@@ -260,7 +302,13 @@ FORMATS: dict[str, Read] = {
     "wav": _media("x.wav", _sound),
     "mp4": _media("x.mp4", _film),
     "pack": pack,
+    "packed_plan": _packed("plan.json"),
+    "packed_items": _packed("items.parquet"),
+    "packed_array": _packed("zarr.json"),
     "archive": archive,
+    "zip": _unpacked("zip"),
+    "tar": _unpacked("tar"),
+    "tar_gz": _unpacked("tar.gz"),
     "checkpoint": checkpoint,
 }
 
@@ -357,14 +405,43 @@ def _mp4() -> bytes:
     return stream.getvalue()
 
 
+@lru_cache
+def _pack() -> bytes:
+    """One store of eight items."""
+    from mgx.shared.pack import write_pack
+    from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+
+    ids = tuple(f"i{n}" for n in range(8))
+    rows = Rows(ids, ("a", "b") * 4, ids, ("",) * 8)
+    about = {"modalities": ["image"], "embedded": ["image"], "label_leaks": [], "steps": 3, "reference": "d"}
+    plan = Plan("d", "m", "p", "f", "image", {"version": 1}, ("a", "b"), len(ids), 3, rows_digest(rows), about)
+    with tempfile.TemporaryDirectory() as folder:
+        with plan_store(find_home(Path(folder) / "home"), plan, rows) as store:
+            for shard in range(plan.shards):
+                store.write(shard, np.ones((plan.shard_rows, 3), np.float32), {})
+            write_pack([store], Path(folder) / "x.zip")
+        return (Path(folder) / "x.zip").read_bytes()
+
+
 def _zip() -> bytes:
     import zipfile
 
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as packed:
         packed.writestr("a/b.txt", "text")
-        packed.writestr("d/p/image/plan.json", _plan())
-        packed.writestr("index.json", json.dumps({"format": "mgx-pack", "version": 1, "stores": [], "members": {}}))
+        packed.writestr("a/c.txt", "more")
+    return stream.getvalue()
+
+
+def _tar(mode: Literal["w", "w:gz"]) -> bytes:
+    import tarfile
+
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as packed:
+        for name in ("a/b.txt", "a/c.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            packed.addfile(member, io.BytesIO(b"text"))
     return stream.getvalue()
 
 
@@ -397,8 +474,14 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "npy": _npy,
     "wav": _wav,
     "mp4": _mp4,
-    "pack": _zip,
+    "pack": _pack,
+    "packed_plan": lambda: _members(_pack())["d/p/image/plan.json"],
+    "packed_items": lambda: _members(_pack())["d/p/image/items.parquet"],
+    "packed_array": lambda: _members(_pack())["d/p/image/vectors/zarr.json"],
     "archive": _zip,
+    "zip": _zip,
+    "tar": lambda: _tar("w"),
+    "tar_gz": lambda: _tar("w:gz"),
     "checkpoint": _checkpoint,
 }
 

@@ -261,6 +261,8 @@ def _opened(archive: Path, form: str, most_bytes: int) -> Iterator[Iterator[_Mem
 def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[_Member]:
     at = 0
     for info in opened.infolist():
+        if not info.filename or info.header_offset < 0:
+            raise BrokenOff(f"{archive} cannot be unpacked: {info.filename!r} has no name, or no place in the file.")
         at += info.compress_size
         mode = stat.S_IFMT(info.external_attr >> 16)
         kind = "folder" if info.is_dir() else "file" if mode in (0, stat.S_IFREG) else "other"

@@ -115,6 +115,8 @@ def _safe_members(pack: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zip
             problem = "is compressed"
         elif member.flag_bits & 1:
             problem = "is encrypted"
+        elif member.header_offset < 0:
+            problem = "begins before the file does"
         else:
             members[name] = member
             continue

@@ -14,6 +14,7 @@ test: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n0 -m ray
 
 lint: $(READY)
 	$(BIN)/ruff check .

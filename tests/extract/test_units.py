@@ -337,7 +337,7 @@ def commits(home: Home) -> int:
     return len(list(home.embeddings.glob("small/eyes/*/commits/*.json")))
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_ray_makes_the_same_bytes_though_a_node_is_killed_halfway(home: Home, data: Path, cluster: Any) -> None:
     import threading
@@ -366,7 +366,7 @@ def test_ray_makes_the_same_bytes_though_a_node_is_killed_halfway(home: Home, da
     assert tree(home.embeddings) == tree(other(home).embeddings)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_ctrl_c_while_waiting_on_ray_is_one_line_and_the_same_command_goes_on(
     home: Home, data: Path, cluster: Any

@@ -198,7 +198,7 @@ def cluster(tmp_path_factory):
     os.environ.update(before)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_ray_gives_the_same_records_though_a_node_dies(cluster, here, fresh):
     doomed = cluster.add_node(num_cpus=1)
@@ -213,7 +213,7 @@ def test_ray_gives_the_same_records_though_a_node_dies(cluster, here, fresh):
     assert lines(fresh) == lines(here)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_ray_brings_back_what_failed_and_repeats_what_died(cluster, tmp_path, home):
     engine = make_engine("ray", (), False, home)

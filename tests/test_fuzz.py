@@ -1,6 +1,5 @@
 """Strange bytes for every format that mgx reads, and all that ever broke one: see benchmarks/fuzz.py."""
 
-import importlib.util
 import random
 import subprocess
 import sys
@@ -16,19 +15,21 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "benchmarks" / "fuzz.py"
 CORPUS = sorted((ROOT / "tests" / "corpus").glob("*/*"))
 
-spec = importlib.util.spec_from_file_location("fuzz", PROGRAM)
-assert spec is not None and spec.loader is not None
-fuzz = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fuzz)
+sys.path.insert(0, str(PROGRAM.parent))
+try:
+    import fuzz
+finally:
+    sys.path.remove(str(PROGRAM.parent))
 
 # For all of the corpus one process, as memory is limited for good.
 AGAIN = """
-import resource, runpy, sys
+import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
-fuzz = runpy.run_path(sys.argv[1])
+sys.path.insert(0, sys.argv[1])
+import fuzz
 for path in map(Path, sys.argv[2:]):
-    fuzz["try_one"](path.parent.name, path.read_bytes())
+    fuzz.try_one(path.parent.name, path.read_bytes())
 assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * 2**20, "more than 1.5 GB of memory"
 """
 
@@ -36,7 +37,10 @@ assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * 2**20, "more t
 def test_what_broke_once_breaks_no_more():
     assert len(CORPUS) >= 5 and {path.parent.name for path in CORPUS} <= set(fuzz.FORMATS)
     ran = subprocess.run(
-        [sys.executable, "-c", AGAIN, str(PROGRAM), *map(str, CORPUS)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", AGAIN, str(PROGRAM.parent), *map(str, CORPUS)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
 
@@ -44,14 +48,14 @@ def test_what_broke_once_breaks_no_more():
 @pytest.mark.parametrize("name", fuzz.FORMATS)
 def test_the_sound_file_is_read(name, tmp_path):
     """Else nothing but the first check would ever be tried."""
-    fuzz.FORMATS[name](fuzz.SEEDS[name](), tmp_path)
+    fuzz.FORMATS[name](fuzz.seed_of(name), tmp_path)
 
 
 @pytest.mark.parametrize("name", fuzz.FORMATS)
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(dice=st.randoms(use_true_random=False), junk=st.one_of(st.none(), st.binary(max_size=200)))
 def test_strange_bytes_are_an_error_with_a_name(name, dice, junk):
-    fuzz.try_one(name, fuzz.changed(fuzz.SEEDS[name](), dice) if junk is None else junk)
+    fuzz.try_one(name, fuzz.changed(fuzz.seed_of(name), dice) if junk is None else junk)
 
 
 @pytest.mark.slow
@@ -59,7 +63,7 @@ def test_strange_bytes_are_an_error_with_a_name(name, dice, junk):
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_many_strange_bytes_are_an_error_with_a_name(name, seed):
-    fuzz.try_one(name, fuzz.changed(fuzz.SEEDS[name](), random.Random(seed)))
+    fuzz.try_one(name, fuzz.changed(fuzz.seed_of(name), random.Random(seed)))
 
 
 @pytest.mark.parametrize("harm", ["a crash", "a file outside"])

@@ -1,0 +1,465 @@
+"""Every format that mgx reads: how it is read, and a small sound file of it to begin with."""
+
+import hashlib
+import io
+import json
+import tempfile
+import wave
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mgx.shared.errors import MgxError
+from mgx.shared.files import canonical, digest
+from mgx.shared.home import find_home
+
+Read = Callable[[bytes, Path], None]
+
+MANIFEST = b"""
+schema = 1
+[dataset]
+name = "own"
+[items]
+reader = "table"
+[label]
+classes = ["cat", "dog"]
+[modalities.image]
+kind = "image"
+path = "image/{id}.png"
+[modalities.text]
+kind = "text"
+column = "text"
+[expect]
+items = 2
+"""
+TABLE = b'id,label,group,part,text\ni0,cat,g0,,one\ni1,dog,g1,test,"two, three"\n'
+LISTING = b'{"image": [[{"label": "a", "id": "x/1", "modal": "image"}, 0]]}'
+
+
+# ---- how each format is read: a function of the bytes and an empty folder
+
+
+def manifest(content: bytes, folder: Path) -> None:
+    from mgx.shared.manifest import parse
+
+    parse(content, "fuzz.toml", folder)
+
+
+def table(content: bytes, folder: Path) -> None:
+    from mgx.extract.dataset import find_items
+    from mgx.shared.manifest import parse
+
+    (folder / "items.csv").write_bytes(content)
+    found = find_items(parse(MANIFEST, "fuzz.toml", folder), find_home(folder / "home"))
+    for item in found.items:
+        for sources in item.media.values():
+            for source in sources:
+                assert not isinstance(source, Path) or source.resolve().is_relative_to(folder.resolve()), source
+
+
+def record(content: bytes, folder: Path) -> None:
+    from mgx.shared.records import RunRecord
+
+    for text in (content, _sealed(content, 16)):
+        with suppress(MgxError, UnicodeDecodeError):
+            RunRecord.from_json(text.decode(), "fuzz").to_json()
+
+
+def records(content: bytes, folder: Path) -> None:
+    """A file of records, as select and status read it: nothing of it may be raised."""
+    from mgx.shared.records import Refused, read_records, read_states
+
+    home = find_home(folder)
+    (home.runs / "d/p/a").mkdir(parents=True)
+    (home.runs / "d/p/a/x.jsonl").write_bytes(content)
+    read_records(home, refused=Refused())
+    read_states(home, Refused())
+
+
+def sweep(content: bytes, folder: Path) -> None:
+    from mgx.shared.status import lines, look
+
+    home = find_home(folder)
+    (home.runs / "sweeps").mkdir(parents=True)
+    (home.runs / "sweeps/x.json").write_bytes(content)
+    list(lines(look(home)))
+
+
+def log(content: bytes, folder: Path) -> None:
+    from mgx.shared.status import lines, look
+
+    home = find_home(folder)
+    home.logs.mkdir()
+    (home.logs / "x.jsonl").write_bytes(content)
+    list(lines(look(home)))
+
+
+def plan(content: bytes, folder: Path) -> None:
+    from mgx.shared.store import open_store
+
+    for text in (content, _keyed(content)):
+        (folder / "plan.json").write_bytes(text)
+        with suppress(MgxError):
+            store = open_store(folder)
+            store.missing()
+            str(store.command)
+
+
+def commit(content: bytes, folder: Path) -> None:
+    from mgx.shared.store import open_store
+
+    (folder / "plan.json").write_bytes(seed_of("plan"))
+    (folder / "commits").mkdir(exist_ok=True)
+    store = open_store(folder)
+    for text in (content, _sealed(content, 16)):
+        (folder / "commits/00000.json").write_bytes(text)
+        with suppress(MgxError):
+            store.commit(0)
+        store.damage(0)
+
+
+def vectors_h5(content: bytes, folder: Path) -> None:
+    from mgx.extract import hdf5
+    from mgx.extract.arrays import matrix, read_arrays, texts
+
+    hdf5.PATIENCE = 5.0
+    path = folder / "x.h5"
+    path.write_bytes(content)
+    arrays = read_arrays(path)
+    for key in arrays:
+        for read in (matrix, texts):
+            with suppress(MgxError):
+                read(arrays, key, "fuzz")
+
+
+def listing(content: bytes, folder: Path) -> None:
+    from mgx.extract.listing import read_listing
+
+    path = folder / "modalities.json"
+    path.write_bytes(content)
+    read_listing(path)
+
+
+def _media(name: str, read: Callable[[Any], object]) -> Read:
+    def own(content: bytes, folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(content)
+        read(path)
+
+    return own
+
+
+def _picture(path: Path) -> object:
+    from mgx.extract.media import image
+
+    return image(path)
+
+
+def _depth(path: Path) -> object:
+    from mgx.extract.media import depth
+
+    return depth(path, "mm")
+
+
+def _film(path: Path) -> object:
+    from mgx.extract.media import frames
+
+    return frames(path, [0.0, 0.5])
+
+
+def _sound(path: Path) -> object:
+    from mgx.extract.media import sound
+
+    return sound(path, 0.0, 2.0)
+
+
+def pack(content: bytes, folder: Path) -> None:
+    from mgx.shared.fetch import fetch
+
+    (folder / "x.zip").write_bytes(content)
+    fetch(folder / "x.zip", find_home(folder / "home"))
+
+
+def _packed(name: str) -> Read:
+    """A file of a store, in a pack whose checksums fit: what a hostile sender would make."""
+
+    def own(content: bytes, folder: Path) -> None:
+        import zipfile
+
+        members = _members(seed_of("pack"))
+        path = next(p for p in members if p.endswith(name))
+        members[path] = _keyed(content) if name == "plan.json" else content
+        index = json.loads(members["index.json"])
+        index["members"][path] = {"sha256": hashlib.sha256(members[path]).hexdigest(), "bytes": len(members[path])}
+        members["index.json"] = json.dumps(index).encode()
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for member, inside in members.items():
+                archive.writestr(member, inside)
+        pack(stream.getvalue(), folder)
+
+    return own
+
+
+def _members(archive: bytes) -> dict[str, bytes]:
+    import zipfile
+
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def archive(content: bytes, folder: Path) -> None:
+    from mgx.extract.archives import index_of
+
+    for name in ("x.tar", "x.zip"):
+        (folder / name).write_bytes(content)
+        with suppress(MgxError):
+            index_of(folder / name)
+
+
+def _unpacked(form: Literal["zip", "tar", "tar.gz"]) -> Read:
+    """A downloaded archive of media: its files below the folder, or nothing of it."""
+
+    def own(content: bytes, folder: Path) -> None:
+        from mgx.extract.members import unpack_members
+        from mgx.shared.manifest import SourceFile
+
+        (folder / "x").write_bytes(content)
+        unpack_members(folder / "x", SourceFile(path="x", unpack=form), folder / "root", most_bytes=2**24)
+
+    return own
+
+
+def checkpoint(content: bytes, folder: Path) -> None:
+    from mgx.extract.tensors import read_weights
+
+    for name in ("x.pt", "x.safetensors"):
+        (folder / name).write_bytes(content)
+        with suppress(MgxError):
+            read_weights(folder / name)
+
+
+def _sealed(content: bytes, digits: int) -> bytes:
+    """The same JSON with the checksum that belongs to it, so that what lies behind the checksum is reached."""
+    try:
+        body = json.loads(content)
+        body.pop("check", None)
+        return canonical({**body, "check": digest(body)[:digits]}).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return content
+
+
+def _keyed(content: bytes) -> bytes:
+    """A plan with the key that belongs to it."""
+    try:
+        body = {k: v for k, v in json.loads(content).items() if k != "key"}
+        key = digest({k: v for k, v in body.items() if k != "about"})[:20]
+        return canonical({**body, "key": key}).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return content
+
+
+FORMATS: dict[str, Read] = {
+    "manifest": manifest,
+    "table": table,
+    "record": record,
+    "records": records,
+    "sweep": sweep,
+    "log": log,
+    "plan": plan,
+    "commit": commit,
+    "vectors_h5": vectors_h5,
+    "listing": listing,
+    "jpeg": _media("x.jpg", _picture),
+    "png": _media("x.png", _picture),
+    "depth_png": _media("x.png", _depth),
+    "npy": _media("x.npy", _depth),
+    "wav": _media("x.wav", _sound),
+    "mp4": _media("x.mp4", _film),
+    "pack": pack,
+    "packed_plan": _packed("plan.json"),
+    "packed_items": _packed("items.parquet"),
+    "packed_array": _packed("zarr.json"),
+    "archive": archive,
+    "zip": _unpacked("zip"),
+    "tar": _unpacked("tar"),
+    "tar_gz": _unpacked("tar.gz"),
+    "checkpoint": checkpoint,
+}
+
+
+# ---- sound files to begin with
+
+
+def seed_of(name: str) -> bytes:
+    """A small sound file of a format."""
+    return SEEDS[name]()
+
+
+def _run() -> Any:
+    from mgx.shared.records import Run
+
+    hyper: dict[str, Any] = {"lr": 0.1, "batch_size": 4}
+    where = {"dataset": "d", "perceptor": "p", "setting": "weak", "protocol": "standard", "algorithm": "a"}
+    seeds = {"hparams_seed": 0, "trial_seed": 0, "seed": 1, "steps": 3}
+    return Run(**where, train=("image",), test=("text",), **seeds, hyper=hyper, inputs={"image": "k"})  # type: ignore[arg-type]
+
+
+def _record() -> bytes:
+    from mgx.shared.records import Checkpoint, RunRecord, Score, Split
+
+    scores = {"text/test": Score(0.5, 0.25, 0.125)}
+    checkpoints = (Checkpoint(0, scores),)
+    made = RunRecord(_run(), "algorithm", "finished", ("a", "b"), {"text/test": Split(2, (1, 1))}, checkpoints, {})
+    return made.to_json().encode()
+
+
+def _sweep() -> bytes:
+    from mgx.shared.records import SCHEMA, asdict
+
+    return canonical({"schema": SCHEMA, "command": "mgx learn --algo a", "runs": [asdict(_run())]}).encode()
+
+
+def _plan() -> bytes:
+    from mgx.shared.store import Plan, plan_text
+
+    about = {"modalities": ["image"], "reference": "d"}
+    return plan_text(Plan("d", "m", "p", "f", "image", {"version": 1}, ("a", "b"), 4, 3, "r", about)).encode()
+
+
+def _commit() -> bytes:
+    from mgx.shared.store import Commit
+
+    body = Commit(0, 0, 1, "0" * 64, "m", {"i0": "broken"}, ["i0"]).body()
+    return json.dumps({**body, "check": digest(body)[:16]}).encode()
+
+
+def _h5() -> bytes:
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["id"], file["label"] = [b"i0", b"i1"], [b"a", b"b"]
+        file["image"] = np.ones((2, 3), np.float32)
+    return stream.getvalue()
+
+
+def _saved(suffix: str, pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, suffix)
+    return stream.getvalue()
+
+
+def _npy() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.full((3, 4), 1000, np.uint16), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _wav() -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(np.arange(800, dtype="<i2").tobytes())
+    return stream.getvalue()
+
+
+def _mp4() -> bytes:
+    import av
+
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4") as film:
+        track = film.add_stream("mpeg4", rate=4)
+        track.width = track.height = 16
+        for shade in range(4):
+            pixels = np.full((16, 16, 3), 50 * shade, np.uint8)
+            film.mux(track.encode(av.VideoFrame.from_ndarray(pixels)))
+        film.mux(track.encode(None))
+    return stream.getvalue()
+
+
+@lru_cache
+def _pack() -> bytes:
+    """One store of eight items."""
+    from mgx.shared.pack import write_pack
+    from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+
+    ids = tuple(f"i{n}" for n in range(8))
+    rows = Rows(ids, ("a", "b") * 4, ids, ("",) * 8)
+    about = {"modalities": ["image"], "embedded": ["image"], "label_leaks": [], "steps": 3, "reference": "d"}
+    plan = Plan("d", "m", "p", "f", "image", {"version": 1}, ("a", "b"), len(ids), 3, rows_digest(rows), about)
+    with tempfile.TemporaryDirectory() as folder:
+        with plan_store(find_home(Path(folder) / "home"), plan, rows) as store:
+            for shard in range(plan.shards):
+                store.write(shard, np.ones((plan.shard_rows, 3), np.float32), {})
+            write_pack([store], Path(folder) / "x.zip")
+        return (Path(folder) / "x.zip").read_bytes()
+
+
+def _zip() -> bytes:
+    import zipfile
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        packed.writestr("a/b.txt", "text")
+        packed.writestr("a/c.txt", "more")
+    return stream.getvalue()
+
+
+def _tar(mode: Literal["w", "w:gz"]) -> bytes:
+    import tarfile
+
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as packed:
+        for name in ("a/b.txt", "a/c.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            packed.addfile(member, io.BytesIO(b"text"))
+    return stream.getvalue()
+
+
+def _checkpoint() -> bytes:
+    import torch
+
+    stream = io.BytesIO()
+    torch.save({"w": torch.ones(2)}, stream)
+    return stream.getvalue()
+
+
+SEEDS: dict[str, Callable[[], bytes]] = {
+    "manifest": lambda: MANIFEST,
+    "table": lambda: TABLE,
+    "record": _record,
+    "records": lambda: _record() + b"\n" + _record() + b"\n",
+    "sweep": _sweep,
+    "log": lambda: (
+        b'{"time": "t", "event": "start", "command": "mgx x", "host": "h", "pid": 1}\n'
+        b'{"time": "t", "event": "progress", "what": "x", "unit": "", "done": 2, "total": 9, "here": 2, "seconds": 3}\n'
+        b'{"time": "t", "event": "end", "code": 1}\n'
+    ),
+    "plan": _plan,
+    "commit": _commit,
+    "vectors_h5": _h5,
+    "listing": lambda: LISTING,
+    "jpeg": lambda: _saved("JPEG", np.arange(192, dtype=np.uint8).reshape(8, 8, 3)),
+    "png": lambda: _saved("PNG", np.arange(192, dtype=np.uint8).reshape(8, 8, 3)),
+    "depth_png": lambda: _saved("PNG", np.arange(64, dtype=np.uint16).reshape(8, 8) * 100),
+    "npy": _npy,
+    "wav": _wav,
+    "mp4": _mp4,
+    "pack": _pack,
+    "packed_plan": lambda: _members(_pack())["d/p/image/plan.json"],
+    "packed_items": lambda: _members(_pack())["d/p/image/items.parquet"],
+    "packed_array": lambda: _members(_pack())["d/p/image/vectors/zarr.json"],
+    "archive": _zip,
+    "zip": _zip,
+    "tar": lambda: _tar("w"),
+    "tar_gz": lambda: _tar("w:gz"),
+    "checkpoint": _checkpoint,
+}

@@ -42,6 +42,8 @@ class Question:
     claims: str = ""
     diagram: Path | None = None
     source: tuple[str, Path] | None = None  # of the records, where that is not the home directory
+    protocols: tuple[str, ...] = ()
+    setting: str = ""
 
 
 def ask(home: Home, question: Question, tell: Callable[[Overview], None]) -> list[Answer]:
@@ -128,7 +130,8 @@ def _comparison(home: Home, question: Question, tell: Callable[[Overview], None]
 
 
 def _survey(home: Home, question: Question, metric: Metric | None) -> Overview:
-    return survey(home, question.datasets, question.perceptors, question.methods, metric, question.source)
+    only = (question.protocols, question.setting)
+    return survey(home, question.datasets, question.perceptors, question.methods, metric, question.source, *only)
 
 
 def _with_published(home: Home, question: Question, tell: Callable[[Overview], None]) -> Comparison:
@@ -136,7 +139,7 @@ def _with_published(home: Home, question: Question, tell: Callable[[Overview], N
         raise BadRequest(f"--metric {question.metric}: what was published is accuracy.")
     datasets, perceptors = _published_names(home, question)
     try:
-        overview = survey(home, (), (), question.methods, "accuracy", question.source)
+        overview = _survey(home, replace(question, datasets=(), perceptors=()), "accuracy")
         tell(overview)
     except (NotThere, BadRequest) as error:
         say(str(error))

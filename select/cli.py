@@ -19,7 +19,7 @@ SHOWN_LINES = 5  # of each kind of complaint; --json holds all of them
 HELP = """Choose models by TM, LOO or Oracle and print the tables.
 
 Tables go to standard output; coverage and what was left out go to standard error. Everything that is
-there is shown; --dataset and --perceptor filter and repeat.
+there is shown; --dataset, --perceptor, --protocol and --setting leave out the rest.
 
 \b
 Examples:
@@ -43,6 +43,8 @@ records; followed by `published`, at the paper's numbers.
 @click.option("--method", default="all", show_default=True, metavar="tm|loo|oracle|all", help="How to choose models.")
 @click.option("--dataset", multiple=True, metavar="NAME", help="Only this data set.  [repeats]")
 @click.option("--perceptor", multiple=True, metavar="NAME", help="Only this perceptor.  [repeats]")
+@click.option("--protocol", multiple=True, metavar="NAME", help="Only this protocol.  [repeats]")
+@click.option("--setting", type=click.Choice(("weak", "strong")), help="Only this setting.")
 @click.option(
     "--metric",
     metavar="accuracy|balanced|f1",
@@ -87,6 +89,8 @@ def select(
     method: str,
     dataset: tuple[str, ...],
     perceptor: tuple[str, ...],
+    protocol: tuple[str, ...],
+    setting: str | None,
     metric: str | None,
     face: str,
     source: tuple[str, Path] | None,
@@ -117,9 +121,10 @@ def select(
             raise BadRequest("--report and --figures are of the tables: write them by a command of their own.")
         check_face(face)
         methods, chosen_by = tuple(find_methods(method)), find_metric(metric) if metric else None
-        show(ask(home, Question(methods, dataset, perceptor, chosen_by, *asked, source), tell), face)
+        question = Question(methods, dataset, perceptor, chosen_by, *asked, source, protocol, setting or "")
+        show(ask(home, question, tell), face)
         return
-    overview = look(home, method, dataset, perceptor, metric, source)
+    overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)
     # Files first, because whoever reads the tables may stop early (`mgx select ... | head`).
     if report:
         write_page(report, home, overview)
@@ -134,6 +139,8 @@ def look(
     method: str,
     dataset: tuple[str, ...],
     perceptor: tuple[str, ...],
+    protocol: tuple[str, ...],
+    setting: str | None,
     metric: str | None,
     source: tuple[str, Path] | None,
 ) -> "Overview":
@@ -142,8 +149,8 @@ def look(
     from mgx.select.metrics import find_metric
     from mgx.select.overview import survey
 
-    methods = tuple(find_methods(method))
-    return survey(home, dataset, perceptor, methods, find_metric(metric) if metric else None, source)
+    methods, chosen_by = tuple(find_methods(method)), find_metric(metric) if metric else None
+    return survey(home, dataset, perceptor, methods, chosen_by, source, protocol, setting or "")
 
 
 def need_folder(path: Path | None) -> None:

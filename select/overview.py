@@ -45,9 +45,12 @@ def survey(
     methods: Sequence[str] = tuple(METHODS),
     metric: Metric | None = None,
     source: tuple[str, Path] | None = None,
+    protocol: Sequence[str] = (),
+    setting: str = "",
 ) -> Overview:
     """Read what is there and make the tables. NotThere if there is nothing to read.
 
+    `dataset`, `perceptor`, `protocol` and `setting` leave out all else; empty, they leave out nothing.
     `source`: a name of SOURCES and a path, in place of the records of the home directory.
     """
     refused = Refused()
@@ -58,9 +61,14 @@ def survey(
     )
     perceptors = _matching("perceptor with run records", perceptor, sorted({p for _, p in everything}))
     found = origin.read(datasets, perceptors)
-    asked = [r for s in sweeps for r in s.runs if _fits(r, datasets, perceptors)]
     if not found:
         raise _nothing(origin, refused)
+    protocols = _matching("protocol with run records", protocol, sorted({r.run.protocol for r in found.values()}))
+    wanted = (datasets, perceptors, protocols, [setting] if setting else [])
+    asked = [r for s in sweeps for r in s.runs if _fits(r, *wanted)]
+    found = {key: record for key, record in found.items() if _fits(record.run, *wanted)}
+    if not found:
+        raise NotThere(f"no run records of the {setting} setting{''.join(f', protocol {p}' for p in protocols)}.")
     manifests = {name: _manifest(home, name, refused) for name in sorted({r.run.dataset for r in found.values()})}
     order = {name: tuple(m.modalities) for name, m in manifests.items() if m}
     gathered = gather(list(found.values()), asked, lambda d, p, m: _store_key(home, d, p, m), order)
@@ -87,8 +95,10 @@ def _matching(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[st
     return [stored.get(plain(name), name) for name in wanted]
 
 
-def _fits(run: Run, datasets: Sequence[str], perceptors: Sequence[str]) -> bool:
-    return (not datasets or run.dataset in datasets) and (not perceptors or run.perceptor in perceptors)
+def _fits(run: Run, *wanted: Sequence[str]) -> bool:
+    """Whether it is of the data sets, perceptors, protocols and settings that are wanted, of which none means all."""
+    own = (run.dataset, run.perceptor, run.protocol, run.setting)
+    return all(not names or name in names for name, names in zip(own, wanted, strict=True))
 
 
 def _nothing(origin: Source, refused: Refused) -> NotThere:

@@ -7,7 +7,7 @@ import click
 from mgx.select.cli import select
 from mgx.shared.home import Home
 
-FILTERS = ("method", "dataset", "perceptor", "metric", "source")
+FILTERS = ("method", "dataset", "perceptor", "protocol", "setting", "metric", "source")
 
 HELP = """Write one page of HTML: tables, figures, coverage, settings.
 
@@ -37,6 +37,8 @@ def report(
     method: str,
     dataset: tuple[str, ...],
     perceptor: tuple[str, ...],
+    protocol: tuple[str, ...],
+    setting: str | None,
     metric: str | None,
     source: tuple[str, Path] | None,
     out: Path,
@@ -46,6 +48,6 @@ def report(
     from mgx.select.cli import look, need_folder, tell, write_page
 
     need_folder(out)
-    overview = look(home, method, dataset, perceptor, metric, source)
+    overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)
     write_page(out, home, overview, sections_of(home, overview), figures=not no_figures)
     tell(overview)

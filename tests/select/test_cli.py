@@ -76,6 +76,28 @@ def test_unknown_names(mgx: Mgx, full_home: Home, args: tuple[str, ...], message
     assert message in err
 
 
+def test_protocols_and_settings_are_filters(mgx: Mgx, full_home: Home) -> None:
+    other = sweep_records("erm", 0.3, protocol="modalbed", setting="strong")
+    write_records(full_home, other)
+    write_sweep(full_home, Sweep("mgx learn --algo erm --protocol modalbed", tuple(r.run for r in other[:-1])))
+
+    def seen(*args: str) -> set[tuple[str, str]]:
+        tables = json.loads(mgx("--method", "tm", "--json", *args)[1])["tables"]
+        return {(table["protocol"], table["setting"]) for table in tables}
+
+    both = {("standard", "weak"), ("modalbed", "strong")}
+    assert seen() == seen("--protocol", "standard", "--protocol", "ModalBed") == both
+    assert seen("--protocol", "modalbed") == seen("--setting", "strong") == {("modalbed", "strong")}
+    assert seen("--setting", "weak") == {("standard", "weak")}
+    assert "modalbed" not in mgx("--method", "tm", "--protocol", "standard")[2]
+    code, _, err = mgx("--protocol", "standard", "--setting", "strong")
+    assert (code, err) == (2, "mgx: no run records of the strong setting, protocol standard.\n")
+    code, _, err = mgx("--protocol", "modelbed")
+    assert code == 2 and "modalbed" in err
+    told = json.loads(mgx("--statistics", "--setting", "strong", "--json")[1])["statistics"]
+    assert {s["setting"] for s in told} == {"strong"}
+
+
 def test_published_spellings_of_a_filter(mgx: Mgx, full_home: Home) -> None:
     assert mgx("--dataset", "To_ys", "--perceptor", "TINY")[0] == 0
 

@@ -9,7 +9,10 @@ asking the cluster. A unit that ended twice, as the job was put into the queue a
 
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,8 @@ from uuid import uuid4
 
 from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import write_whole
+
+DAYS = 90  # for which jobs are remembered: longer than any queue
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,12 @@ class JobsState:
 
 
 def new_folder(jobs: Path) -> Path:
-    """A folder of its own for what is about to be handed in."""
+    """A folder of its own for what is about to be handed in. What is older than DAYS goes, logs of jobs included."""
+    for old in jobs.glob("*.json"):
+        with suppress(OSError):  # another command removed it first
+            if time.time() - old.stat().st_mtime > DAYS * 86400:
+                shutil.rmtree(old.with_suffix(""), ignore_errors=True)
+                old.unlink()
     folder = jobs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
     folder.mkdir(parents=True)
     return folder

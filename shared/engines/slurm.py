@@ -12,8 +12,8 @@ from typing import Any
 
 from mgx.shared.engine import Ended, Needs, Unit, perform, whole
 from mgx.shared.errors import BadRequest, NotThere, WorkFailed
-from mgx.shared.jobs import HandedIn, ids_of, new_folder, tell_ended, tell_handed_in
-from mgx.shared.progress import say
+from mgx.shared.jobs import HandedIn, ids_of, new_folder, states, tell_ended, tell_handed_in
+from mgx.shared.progress import say, warn
 
 # Our settings -> submitit's. Others are passed to sbatch as they are, under their own names.
 KNOWN = {
@@ -92,6 +92,7 @@ class Slurm:
         packs = [numbered[k : k + pack] for k in range(0, len(units), pack)]
         if not packs:
             return
+        self._warn_of_twins(what)
         folder = new_folder(self.folder)
         jobs = self._handed_in(folder, packs, needs, after)
         ids = tuple(str(job.job_id) for job in jobs)
@@ -101,6 +102,17 @@ class Slurm:
         say(f"their output: {folder}. How far they are: mgx status")
         if self.waits:
             yield from self._results(jobs, packs, folder)
+
+    def _warn_of_twins(self, what: str) -> None:
+        """The same command may have handed in the same work, and nobody here knows whether its jobs still live."""
+        for earlier in states(self.folder, []):
+            told = earlier.handed_in
+            if (told.command, told.what) == (self.command, what) and earlier.done + earlier.failed < told.units:
+                warn(
+                    f"{what}: {earlier.done} of {told.units} units handed in before ({self.title} jobs "
+                    f"{ids_of(told.jobs)}) are done. Jobs of them that still wait or run would do the rest twice, "
+                    "and get in each other's way: cancel them."
+                )
 
     def _handed_in(self, folder: Path, packs: Sequence[Pack], needs: Needs, after: Sequence[Unit]) -> list[Any]:
         failures = (self.submitit.core.utils.FailedJobError, self.submitit.core.utils.FailedSubmissionError, OSError)

@@ -211,6 +211,28 @@ def test_what_is_handed_in_again_replaces_what_was(home):
     assert (told.handed_in.jobs, told.done, told.failed) == (("1",), 1, 0)
 
 
+def test_work_that_was_handed_in_and_is_not_done_is_said_before_it_is_handed_in_again(home, sbatch, capsys):
+    engine = make_engine("slurm", (), False, home)
+    engine.command = "mgx learn"
+    for text in ("", "toy: 0 of 5 units handed in before (slurm jobs 100_0 ... 100_1) are done."):
+        assert list(engine.do(UNITS, Needs(), "toy")) == []
+        assert capsys.readouterr().err.startswith(text or "toy: 2 jobs")
+    (told,) = look(home).jobs
+    Job(list(enumerate(UNITS)), Path(told.folder) / "00000.ended")()
+    assert list(engine.do(UNITS, Needs(), "toy")) == []
+    assert "handed in before" not in capsys.readouterr().err
+
+
+def test_jobs_of_long_ago_are_forgotten(home):
+    old, new = new_folder(home.jobs), new_folder(home.jobs)
+    for folder, age in ((old, 91 * 86400), (new, 89 * 86400)):
+        tell_handed_in(folder, HandedIn("mgx learn", "slurm", "toy", "2026", ("7",), 3))
+        tell_ended(folder / "00000.ended", 0, "")
+        os.utime(folder.with_suffix(".json"), (time.time() - age,) * 2)
+    newest = new_folder(home.jobs)
+    assert set(home.jobs.iterdir()) == {new, new.with_suffix(".json"), newest}
+
+
 def test_records_of_jobs_that_cannot_be_read_are_named(home):
     folder = new_folder(home.jobs)
     folder.with_suffix(".json").write_text('{"jobs": 3}')

@@ -9,7 +9,7 @@ it with the preprocessing of ImageBind and towers of random weights: small ones,
     decode   prepared by the workers, nothing encoded
     encode   prepared views through the tower, nothing decoded
     both     a real pass, from media to committed shards
-    serial   a straightforward loop in one process: prepare a batch, encode it, the next
+    serial   a straightforward loop in a process of its own: prepare a batch, encode it, the next
 
 and the ratios: both to the slower of decode and encode (1 is the floor), and both to serial. Workers are started
 before the clock is, except for texts, which need none; a media file stands for many items, so the disk's cache is
@@ -55,6 +55,7 @@ from mgx.shared.manifest import Manifest, find_manifest
 from mgx.shared.progress import Quiet
 from mgx.shared.store import PROMPT
 
+SPIN = "GOMP_SPINCOUNT"  # which the command sets, before OpenMP reads it
 GFLOP = 335  # a picture, ImageBind-Huge
 FILES = 8  # distinct media of a modality
 SECONDS = 4  # of a film or a sound
@@ -246,38 +247,50 @@ def peaks() -> list[int]:
     return [high[os.getpid()], *sorted((high[pid] for pid in below - {os.getpid()}), reverse=True)]
 
 
-def one_pass(options: argparse.Namespace) -> None:
-    """What `grown` runs: a pass over a modality, its seconds an item and peak memory as JSON."""
+def alone(options: argparse.Namespace) -> None:
+    """What is run in a process of its own: as JSON the rate of a serial loop over a modality, or of a pass over it the
+    seconds an item and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), make(Path(folder) / "data", options.items), options)
         task = bench.tasks[options.alone]
         with bench.decoding:
+            if options.serial:
+                bench.serial(task, bench.batch)  # libraries and weights
+                print(json.dumps(bench.serial(task, options.serial)))
+                return
             bench.views(task)  # libraries, weights and workers
             rate = bench.both(task)
             print(json.dumps([1e3 / rate, peaks()]))
+
+
+def apart(options: argparse.Namespace, modality: str, items: int, serial: int = 0) -> Any:
+    """`alone` in a process of its own; a serial loop with OpenMP as it is by default."""
+    own = ["--items", str(items), "--workers", str(options.workers), "--device", options.device]
+    own += ["--alone", modality, *(["--full"] if options.full else [])]
+    own += ["--batch", str(options.batch)] if options.batch else []
+    own += ["--serial", str(serial)] if serial else []
+    environment = {name: value for name, value in os.environ.items() if not serial or name != SPIN}
+    ran = subprocess.run([sys.executable, __file__, *own], check=True, stdout=subprocess.PIPE, env=environment)
+    return json.loads(ran.stdout)
 
 
 def grown(options: argparse.Namespace, modality: str) -> None:
     """Time an item and peak memory at two numbers of items."""
     print(f"\n| {modality}, items | ms an item | MB, main process | MB, largest worker |\n|---|--:|--:|--:|")
     for items in (options.items, 2 * options.items):
-        own = ["--items", str(items), "--workers", str(options.workers), "--device", options.device]
-        own += ["--alone", modality, *(["--full"] if options.full else [])]
-        own += ["--batch", str(options.batch)] if options.batch else []
-        ran = subprocess.run([sys.executable, __file__, *own], check=True, capture_output=True, text=True)
-        each, (main, *below) = json.loads(ran.stdout)
+        each, (main, *below) = apart(options, modality, items)
         print(f"| {items} | {each:.2f} | {main} | {max(below, default=0)} |", flush=True)
 
 
-def table(bench: Bench, modalities: Sequence[str], quick: bool) -> None:
+def table(bench: Bench, modalities: Sequence[str], options: argparse.Namespace) -> None:
     """The rates of each modality."""
     print("| | decode | encode | both | both / slower | serial | both / serial |\n|---|--:|--:|--:|--:|--:|--:|")
     for name in modalities:
         task = bench.tasks[name]
         views = bench.views(task)
-        encode = bench.encode(task, views, 0.1 if quick else 3.0)
+        encode = bench.encode(task, views, 0.1 if options.quick else 3.0)
         decode, both = bench.decode(task), bench.both(task)
-        serial = bench.serial(task, task.plan.items if quick else max(64, task.plan.items // 3))
+        serial = apart(options, name, options.items, options.items if options.quick else max(64, options.items // 3))
         rates = (decode, encode, both, both / min(decode, encode), serial, both / serial)
         cells = [f"{rate:.4g}" if n not in (3, 5) else f"{rate:.2f}" for n, rate in enumerate(rates)]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
@@ -297,11 +310,15 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="towers of ImageBind-Huge's size")
     parser.add_argument("--quick", action="store_true", help="8 items: whether it works, not how fast")
     parser.add_argument("--alone", metavar="MODALITY", help=argparse.SUPPRESS)
+    parser.add_argument("--serial", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if SPIN not in os.environ and not options.serial:
+        os.environ[SPIN] = "3000"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     if options.quick:
         options.items = 8
     if options.alone:
-        one_pass(options)
+        alone(options)
         return
     what = torch.cuda.get_device_name(options.device) if options.device != "cpu" else "CPU"
     print(f"mgx {version('mgx-bench')}, torch {torch.__version__}, {platform.system()} {platform.machine()}, {what}")
@@ -310,7 +327,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), make(Path(folder) / "data", options.items), options)
         with bench.decoding:
-            table(bench, options.modality or list(bench.tasks), options.quick)
+            table(bench, options.modality or list(bench.tasks), options)
     grown(options, (options.modality or ["image"])[0])
     print(f"\nTook {time.perf_counter() - begun:.0f} s")
 

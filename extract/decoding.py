@@ -27,6 +27,7 @@ from mgx.extract.backbones import one_thread_each
 from mgx.extract.batches import items_at_once
 from mgx.extract.perceptor import Opening, Perceptor
 from mgx.extract.remembered import remembering
+from mgx.extract.slots import Slot, Slots, bytes_of, put
 from mgx.shared.errors import BadItem, WorkFailed
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
@@ -106,7 +107,7 @@ class Decoding:
         happened.
         """
         spent: deque[float] = deque(maxlen=RECENT)  # not of all: a median of a million takes a while
-        self.busy = 0
+        self.busy = largest = 0
         for number, job in enumerate(jobs, 1):
             begun = time.perf_counter()
             with one_thread_each():
@@ -115,27 +116,34 @@ class Decoding:
                 spent.clear()
             spent.append(time.perf_counter() - begun)
             self.seconds = median(spent)
+            largest = max(largest, bytes_of(made))
             yield job, made
             if self.workers and number == MEASURED and self._worth_workers(total - MEASURED):
                 # As many as fill a batch while another is encoded, and those in the workers' hands.
-                yield from self._by_workers(jobs, 2 * self.workers + items_at_once(made, self.batch))
+                ahead = 2 * self.workers + items_at_once(made, self.batch)
+                with Slots(largest, ahead) as slots:
+                    yield from self._by_workers(jobs, ahead, slots)
 
     def _worth_workers(self, left: int) -> bool:
         return self.seconds >= HANDING and self.seconds * left >= WORTH
 
-    def _by_workers(self, jobs: Iterator[Job], ahead: int) -> Iterator[tuple[Job, list[Prepared]]]:
+    def _by_workers(self, jobs: Iterator[Job], ahead: int, slots: Slots) -> Iterator[tuple[Job, list[Prepared]]]:
         self.busy = self.workers
         if self._pool is None:
             self._pool = start_workers(self.workers, self.openings)
-        sent: deque[tuple[Job, Future[list[Prepared]]]] = deque()
+        sent: deque[tuple[Job, Slot | None, Future[list[Prepared]]]] = deque()
+
+        def send(pool: ProcessPoolExecutor, most: int) -> None:
+            for job in islice(jobs, most):
+                slot = slots.lend()
+                sent.append((job, slot, pool.submit(_prepare_there, job.wishes, slot)))
+
         try:
-            for job in islice(jobs, ahead):
-                sent.append((job, self._pool.submit(_prepare_there, job.wishes)))
+            send(self._pool, ahead)
             while sent:
-                job, future = sent.popleft()
-                made = future.result()
-                for following in islice(jobs, 1):
-                    sent.append((following, self._pool.submit(_prepare_there, following.wishes)))
+                job, slot, future = sent.popleft()
+                made = slots.take(future.result(), slot)
+                send(self._pool, 1)
                 yield job, made
         except BrokenProcessPool as error:
             raise WorkFailed(
@@ -150,7 +158,7 @@ class Decoding:
                 "finished is kept. Run the same command again with fewer --workers."
             ) from error
         finally:
-            for _, future in sent:
+            for *_, future in sent:
                 future.cancel()
 
 
@@ -193,15 +201,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare_there(wishes: Sequence[Wish]) -> list[Prepared]:
-    """`prepare`, in a worker. Perceptors are opened here, so that their errors are told as those of any item."""
+def _prepare_there(wishes: Sequence[Wish], slot: Slot | None) -> list[Prepared]:
+    """`prepare`, in a worker, which leaves arrays in the slot. Perceptors are opened here, so that their errors are
+    told as those of any item."""
     # A thread that waits for no lock of Python's: it ends the process whatever the process hangs in.
     faulthandler.dump_traceback_later(LONGEST, exit=True, file=_nowhere())
     try:
         for wish in wishes:
             if wish.perceptor not in _opened:
                 _opened[wish.perceptor] = _openings[wish.perceptor].again()
-        return prepare(_opened, wishes)
+        made: list[Prepared] = put(prepare(_opened, wishes), slot)
+        return made
     finally:
         faulthandler.cancel_dump_traceback_later()
 

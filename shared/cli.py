@@ -6,6 +6,7 @@ here: one line on standard error, exit code 2 for wrong input and 1 for failed w
 
 import errno
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -133,6 +134,9 @@ def export() -> None:
 
 def main() -> None:
     """The console command: runs it, and turns every ending into a line and an exit code."""
+    # Before OpenMP is loaded, which reads it: its threads wait for their next work by turning in a circle, a hundred
+    # times as long by default, and so keep the cores from worker processes.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -72,6 +72,31 @@ def test_any_number_of_workers_gives_the_same_bytes(home: Home, data: Path, at_o
     assert tree(other(home, "2").embeddings) == tree(other(home, "0").embeddings)
 
 
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_workers_prepare_what_is_prepared_here(home: Home, data: Path, at_once: None, modality: str) -> None:
+    """Views of a picture's real size, which are handed over through shared memory."""
+    manifest = find_manifest(str(data / "dataset.toml"), home)
+    named = (
+        {0: data / "image/i00_0.png", 1: data / "image/i03_1.png"}
+        if modality == "image"
+        else {0: data / "audio/i00.wav", 1: data / "audio/i02.wav"}
+    )
+    perceptor = ImageBind(home, "cpu")
+    jobs = [
+        Job(n, f"i{n}", (Wish("imagebind", modality, manifest.modalities[modality], (named[n % 2],) * (n % 3)),))
+        for n in range(24)
+    ]
+    opening = Opening("imagebind", home, "", manifest)
+    with Decoding({"imagebind": perceptor}, {"imagebind": opening}, 2, 4) as decode:
+        found = [views for _, (views,) in decode.prepared(iter(jobs), len(jobs))]
+        assert decode.busy == 2
+    for job, views in zip(jobs, found, strict=True):
+        assert isinstance(views, list) and len(views) == job.row % 3
+        for view in views:
+            want = perceptor.prepare(modality, manifest.modalities[modality], named[job.row % 2])
+            assert view.dtype == want.dtype and view.nbytes > 2**16 and np.array_equal(view, want)
+
+
 def test_little_work_starts_no_workers(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "start_workers", lambda *_: pytest.fail("a worker for twenty items"))
     assert extract(home, data, "--workers", "2") == 0

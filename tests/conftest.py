@@ -1,8 +1,11 @@
 """A home directory for each test, and small data that every room can use."""
 
 import signal
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +14,16 @@ from mgx.learn.features import FeatureSet, feature_sets
 from mgx.shared.home import Home, find_home
 from mgx.shared.pack import write_pack
 from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest, stores
+
+
+def program(name: str) -> ModuleType:
+    """A program of benchmarks/, which may import its neighbours."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(folder)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,15 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import program
+
 ROOT = Path(__file__).parents[1]
-PROGRAM = ROOT / "benchmarks" / "fuzz.py"
 CORPUS = sorted((ROOT / "tests" / "corpus").glob("*/*"))
 
-sys.path.insert(0, str(PROGRAM.parent))
-try:
-    import fuzz
-finally:
-    sys.path.remove(str(PROGRAM.parent))
+fuzz = program("fuzz")
 
 # For all of the corpus one process, as memory is limited for good.
 AGAIN = """
@@ -37,7 +34,7 @@ assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * 2**20, "more t
 def test_what_broke_once_breaks_no_more():
     assert len(CORPUS) >= 5 and {path.parent.name for path in CORPUS} <= set(fuzz.FORMATS)
     ran = subprocess.run(
-        [sys.executable, "-c", AGAIN, str(PROGRAM.parent), *map(str, CORPUS)],
+        [sys.executable, "-c", AGAIN, str(ROOT / "benchmarks"), *map(str, CORPUS)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,6 +1,5 @@
 """The benchmark's plain loops compute what the trainer does: the benchmark compares like with like."""
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -14,11 +13,13 @@ from mgx.learn.algorithm import ALGORITHMS
 from mgx.learn.algorithms import ermpp
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.learn.keyed import beta, uniform
+from tests.conftest import program
 from tests.learn.plain import CLOSE, run, stack_of
 
 pytestmark = pytest.mark.slow  # they guard the benchmark, not mgx
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STEPS = 20
+plain_loops = program("plain_loops")
 SETTINGS = {
     "irm": {"anneal_steps": 8},
     "ib_erm": {"anneal_steps": 8},
@@ -36,17 +37,9 @@ def data(home, toy) -> FeatureSet:
     return next(iter(feature_sets(home).values()))()
 
 
-@pytest.fixture(scope="module")
-def plain_loops():
-    spec = importlib.util.spec_from_file_location("plain_loops", BENCHMARKS / "plain_loops.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("modalities", [("image", "depth"), ("text",)], ids="+".join)
 @pytest.mark.parametrize("name", ALGORITHMS.names())
-def test_plain_loop_is_the_trainer(data, plain_loops, monkeypatch, name, modalities):
+def test_plain_loop_is_the_trainer(data, monkeypatch, name, modalities):
     """From the same weights, on the same minibatches and noise, in float64."""
     monkeypatch.setattr(ermpp, "LINEAR_STEPS", 5)
     monkeypatch.setattr(ermpp, "AVERAGED", 12)

@@ -313,8 +313,8 @@ def main() -> None:
     parser.add_argument("--serial", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if SPIN not in os.environ and not options.serial:
-        os.environ[SPIN] = "3000"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        again = subprocess.run([sys.executable, *sys.argv], env={**os.environ, SPIN: "3000"}, check=False)
+        sys.exit(again.returncode)
     if options.quick:
         options.items = 8
     if options.alone:

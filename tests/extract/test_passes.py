@@ -469,11 +469,16 @@ def test_dry_run_says_how_many_items_are_to_do(home: Home, data: Path, capsys: p
 @pytest.mark.slow
 def test_the_benchmark_prints_every_ratio() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "extract.py"
-    ran = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, script, "--quick", "--modality", "audio", "--modality", "text"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     rows = {
         line.split("|")[1].strip(): line.split("|")[2:-1] for line in ran.stdout.splitlines() if line.startswith("| ")
     }
-    for modality in ("image", "depth", "audio", "video", "text"):
+    for modality in ("audio", "text"):
         assert len(rows[modality]) == 6 and all(float(cell) > 0 for cell in rows[modality])
     for items in ("8", "16"):
         cost, memory, worker = map(float, rows[items])

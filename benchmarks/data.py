@@ -24,8 +24,8 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
-from mgx.extract.archives import index_of
-from mgx.extract.dataset import load_items
+from mgx.extract.data.dataset import load_items
+from mgx.extract.decode.archives import index_of
 from mgx.shared.home import find_home
 from mgx.shared.manifest import MANIFEST_NAME, SHIPPED, Manifest, find_manifest, parse
 

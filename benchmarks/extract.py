@@ -41,13 +41,13 @@ import soundfile
 import torch
 from PIL import Image
 
-from mgx.extract import decoding
-from mgx.extract.batches import Encoder, default_batch, items_at_once
-from mgx.extract.dataset import load_items
-from mgx.extract.decoding import Decoding, Job, Wish, default_workers
+from mgx.extract.data.dataset import load_items
 from mgx.extract.encoders.imagebind import HUGE, Tower
-from mgx.extract.job import Task, plan_tasks
-from mgx.extract.passes import run_pass
+from mgx.extract.job import decoding
+from mgx.extract.job.batches import Encoder, default_batch, items_at_once
+from mgx.extract.job.decoding import Decoding, Job, Wish, default_workers
+from mgx.extract.job.passes import run_pass
+from mgx.extract.job.tasks import Task, plan_tasks
 from mgx.extract.perceptor import Opening
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.shared.home import find_home

@@ -241,7 +241,7 @@ def worker(trouble: Callable[[], None], work: Work, chance: random.Random, folde
                 trouble()
 
         def before() -> None:
-            from mgx.extract import decoding
+            from mgx.extract.job import decoding
 
             decoding.LONGEST = LIMIT
             Eyes.trouble = staticmethod(strike)

@@ -50,7 +50,7 @@ def manifest(content: bytes, folder: Path) -> None:
 
 
 def table(content: bytes, folder: Path) -> None:
-    from mgx.extract.dataset import find_items
+    from mgx.extract.data.dataset import find_items
     from mgx.shared.manifest import parse
 
     (folder / "items.csv").write_bytes(content)
@@ -81,7 +81,7 @@ def records(content: bytes, folder: Path) -> None:
 
 
 def sweep(content: bytes, folder: Path) -> None:
-    from mgx.shared.status import lines, look
+    from mgx.shared.status_cli import lines, look
 
     home = find_home(folder)
     (home.runs / "sweeps").mkdir(parents=True)
@@ -90,7 +90,7 @@ def sweep(content: bytes, folder: Path) -> None:
 
 
 def log(content: bytes, folder: Path) -> None:
-    from mgx.shared.status import lines, look
+    from mgx.shared.status_cli import lines, look
 
     home = find_home(folder)
     home.logs.mkdir()
@@ -123,8 +123,8 @@ def commit(content: bytes, folder: Path) -> None:
 
 
 def vectors_h5(content: bytes, folder: Path) -> None:
-    from mgx.extract import hdf5
-    from mgx.extract.arrays import matrix, read_arrays, texts
+    from mgx.extract.decode import hdf5
+    from mgx.extract.decode.vector_files import matrix, read_arrays, texts
 
     hdf5.PATIENCE = 5.0
     path = folder / "x.h5"
@@ -137,7 +137,7 @@ def vectors_h5(content: bytes, folder: Path) -> None:
 
 
 def listing(content: bytes, folder: Path) -> None:
-    from mgx.extract.listing import read_listing
+    from mgx.extract.exchange.listing import read_listing
 
     path = folder / "modalities.json"
     path.write_bytes(content)
@@ -154,31 +154,31 @@ def _media(name: str, read: Callable[[Any], object]) -> Read:
 
 
 def _picture(path: Path) -> object:
-    from mgx.extract.media import image
+    from mgx.extract.decode.media import image
 
     return image(path)
 
 
 def _depth(path: Path) -> object:
-    from mgx.extract.media import depth
+    from mgx.extract.decode.media import depth
 
     return depth(path, "mm")
 
 
 def _film(path: Path) -> object:
-    from mgx.extract.media import frames
+    from mgx.extract.decode.media import frames
 
     return frames(path, [0.0, 0.5])
 
 
 def _sound(path: Path) -> object:
-    from mgx.extract.media import sound
+    from mgx.extract.decode.media import sound
 
     return sound(path, 0.0, 2.0)
 
 
 def pack(content: bytes, folder: Path) -> None:
-    from mgx.shared.fetch import fetch
+    from mgx.shared.pack_install import fetch
 
     (folder / "x.zip").write_bytes(content)
     fetch(folder / "x.zip", find_home(folder / "home"))
@@ -213,7 +213,7 @@ def _members(archive: bytes) -> dict[str, bytes]:
 
 
 def archive(content: bytes, folder: Path) -> None:
-    from mgx.extract.archives import index_of
+    from mgx.extract.decode.archives import index_of
 
     for name in ("x.tar", "x.zip"):
         (folder / name).write_bytes(content)
@@ -225,7 +225,7 @@ def _unpacked(form: Literal["zip", "tar", "tar.gz"]) -> Read:
     """A downloaded archive of media: its files below the folder, or nothing of it."""
 
     def own(content: bytes, folder: Path) -> None:
-        from mgx.extract.members import unpack_members
+        from mgx.extract.download.members import unpack_members
         from mgx.shared.manifest import SourceFile
 
         (folder / "x").write_bytes(content)
@@ -235,7 +235,7 @@ def _unpacked(form: Literal["zip", "tar", "tar.gz"]) -> Read:
 
 
 def checkpoint(content: bytes, folder: Path) -> None:
-    from mgx.extract.tensors import read_weights
+    from mgx.extract.weights.tensors import read_weights
 
     for name in ("x.pt", "x.safetensors"):
         (folder / name).write_bytes(content)
@@ -387,7 +387,7 @@ def _mp4() -> bytes:
 @lru_cache
 def _pack() -> bytes:
     """One store of eight items."""
-    from mgx.shared.pack import write_pack
+    from mgx.shared.pack_write import write_pack
     from mgx.shared.store import Plan, Rows, plan_store, rows_digest
 
     ids = tuple(f"i{n}" for n in range(8))

@@ -79,7 +79,7 @@ def records(seeds: int) -> Iterator[RunRecord]:
 def tables(home: str, pack: str) -> None:
     """What is measured, in a fresh process: prints the seconds of each step, the tables made and the memory."""
     start = time.perf_counter()
-    from mgx.select.faces.markdown import to_markdown
+    from mgx.select.formats.markdown import to_markdown
     from mgx.select.overview import survey
 
     loaded = time.perf_counter()
@@ -96,7 +96,7 @@ def tables(home: str, pack: str) -> None:
 
 def measure(seeds: int, folder: Path) -> tuple[list[str], float, float]:
     """One line of the table, its seconds and gigabytes."""
-    from mgx.select.packed import write_pack
+    from mgx.select.records_file import write_pack
 
     pack = folder / f"{seeds}.parquet"
     start = time.perf_counter()

@@ -54,7 +54,7 @@ class Eyes:
         return {}
 
     def prepare(self, modality: str, settings: Any, source: Any) -> Any:
-        from mgx.extract import media
+        from mgx.extract.decode import media
 
         if Eyes.trouble is not None:
             Eyes.trouble()
@@ -119,9 +119,10 @@ def shrink() -> None:
 
     import torch
 
-    from mgx.extract import decoding, strong_training
+    from mgx.extract.job import decoding
     from mgx.extract.perceptors.strong import StrongPerceptor
-    from mgx.extract.selfsupervised import Recipe
+    from mgx.extract.strong import training
+    from mgx.extract.strong.selfsupervised import Recipe
     from mgx.learn import sweep, train
 
     def start_workers(workers: int, openings: Any) -> ProcessPoolExecutor:
@@ -130,7 +131,7 @@ def shrink() -> None:
     torch.set_num_threads(1)
     decoding.WORTH, decoding.HANDING, decoding.start_workers = 0.0, 0.0, start_workers
     StrongPerceptor.recipe_of_all = Recipe(lr=1e-2, epochs=4, batch=8)
-    strong_training.SAVE_EVERY, strong_training.EVERY = 2, 1
+    training.SAVE_EVERY, training.EVERY = 2, 1
     sweep.STACK, sweep.PATIENCE, train.EVERY, train.SAVE_EVERY = 2, 0.05, 3, 0.0
 
 

@@ -15,9 +15,9 @@ from mgx.shared.log import note
 from mgx.shared.progress import Progress, progress, say, warn
 
 if TYPE_CHECKING:
-    from mgx.extract.job import Outcome, Task
-    from mgx.extract.order import Opened
-    from mgx.extract.units import How
+    from mgx.extract.job.order import Opened
+    from mgx.extract.job.tasks import Outcome, Task
+    from mgx.extract.job.units import How
     from mgx.shared.manifest import Manifest
 
 EXAMPLES = """
@@ -98,10 +98,10 @@ def extract(
     Stopped and started again, it continues where it was; files that changed in name or size are
     embedded again. Items that cannot be used are listed and counted; they never shift other rows.
     """
-    from mgx.extract.job import encoded_as, preview
-    from mgx.extract.order import Order, open_order
-    from mgx.extract.published import perceptor_under
-    from mgx.extract.units import SHARDS, How, trains_long, work_on
+    from mgx.extract.decode.modalbed_media import perceptor_under
+    from mgx.extract.job.order import Order, open_order
+    from mgx.extract.job.tasks import encoded_as, preview
+    from mgx.extract.job.units import SHARDS, How, trains_long, work_on
     from mgx.shared.device import check_device
     from mgx.shared.store import require_free
 
@@ -155,9 +155,9 @@ def extract(
 
 def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress) -> "list[Outcome]":
     """Every pass, in this process and its workers."""
-    from mgx.extract.batches import default_batch
-    from mgx.extract.decoding import Decoding, default_workers
-    from mgx.extract.passes import passes_of, run_pass
+    from mgx.extract.job.batches import default_batch
+    from mgx.extract.job.decoding import Decoding, default_workers
+    from mgx.extract.job.passes import passes_of, run_pass
 
     done: dict[str, Outcome] = {}
     workers = default_workers() if how.workers is None else how.workers

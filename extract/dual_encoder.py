@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mgx.extract.hub_models import CONFIG, Found, find_model
 from mgx.extract.perceptor import Device
-from mgx.extract.pretrained import config_of, load_model, processor_of, read_json
+from mgx.extract.weights.hub_models import CONFIG, Found, find_model
+from mgx.extract.weights.pretrained import config_of, load_model, processor_of, read_json
 from mgx.shared.errors import BadItem, BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
@@ -102,7 +102,7 @@ class DualEncoder:
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
         """One view: an array, of text the text itself; of SigLIP 2's own shapes (row, column, patch)."""
-        from mgx.extract import media
+        from mgx.extract.decode import media
 
         if modality not in self.modalities:
             raise BadRequest(f"{self.asked} embeds {' and '.join(self.modalities)}, not {modality}.")

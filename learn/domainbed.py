@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 
 from mgx.learn.algorithm import Algorithm, Common
-from mgx.learn.condition import Untold, condition_of, put
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import key_of
+from mgx.learn.object_snapshot import Untold, condition_of, put
 from mgx.learn.space import knob, published_name
 from mgx.learn.train import EVALUATED_AT_ONCE, Model, Stack
 from mgx.shared.errors import BadRequest, MgxError, UnknownName, WorkFailed

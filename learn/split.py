@@ -16,8 +16,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from mgx.shared.errors import BadRequest
-from mgx.shared.parts import draw, in_test_part, kept_together
 from mgx.shared.seeds import stream
+from mgx.shared.test_part import draw, in_test_part, kept_together
 
 VALID_SHARE = 0.25  # of what the test part leaves
 Indices = np.ndarray  # (instance,) int64, ascending

@@ -28,13 +28,13 @@ from mgx.learn.protocol import Case, protocol_of
 from mgx.learn.runs import Frame, frame_of
 from mgx.learn.split import Division, Side, Thinned
 from mgx.learn.train import Model, Trained, stack_size, train
-from mgx.shared.claims import Claims
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.files import remove_drafts_of
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress, say, warn
 from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, records_path, write_records
 from mgx.shared.records import Split as Counts
+from mgx.shared.work_locks import Claims
 
 STACK = 32  # models trained together, at most
 PATIENCE = 1.0  # seconds between two looks at what another process is training

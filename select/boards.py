@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mgx.select.inputs import AtHand, involved, other_embeddings, reads_others, same_seeds, tell, universe
+from mgx.select.usable_records import AtHand, involved, other_embeddings, reads_others, same_seeds, tell, universe
 from mgx.shared.records import Run, RunRecord, Split
 
 Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol with fractions

@@ -50,7 +50,7 @@ records; followed by `published`, at the paper's numbers.
     metavar="accuracy|balanced|f1",
     help="What to choose by and to report.  [default: balanced; accuracy under the published protocol]",
 )
-@click.option("--format", "face", default="table", show_default=True, metavar=FORMATS, help="What to print.")
+@click.option("--format", "form", default="table", show_default=True, metavar=FORMATS, help="What to print.")
 @click.option(
     "--from",
     "source",
@@ -92,7 +92,7 @@ def select(
     protocol: tuple[str, ...],
     setting: str | None,
     metric: str | None,
-    face: str,
+    form: str,
     source: tuple[str, Path] | None,
     as_json: bool,
     report: Path | None,
@@ -104,25 +104,25 @@ def select(
 ) -> None:
     import sys
 
-    from mgx.select.faces import FACES
+    from mgx.select.formats import FORMATS
 
-    face = "json" if as_json else ALIASES.get(face, face)
-    write = FACES.get(face)
+    form = "json" if as_json else ALIASES.get(form, form)
+    write = FORMATS.get(form)
     for path in (report, figures):
         need_folder(path)
     asked = (compare or "", statistics or "", claims or "", diagram)
     if any(asked):
-        from mgx.select.asking import Question, ask, check_face, show
         from mgx.select.criteria import find_methods
         from mgx.select.metrics import find_metric
+        from mgx.select.questions import Question, ask, check_form, show
         from mgx.shared.errors import BadRequest
 
         if report or figures:
             raise BadRequest("--report and --figures are of the tables: write them by a command of their own.")
-        check_face(face)
+        check_form(form)
         methods, chosen_by = tuple(find_methods(method)), find_metric(metric) if metric else None
         question = Question(methods, dataset, perceptor, chosen_by, *asked, source, protocol, setting or "")
-        show(ask(home, question, tell), face)
+        show(ask(home, question, tell), form)
         return
     overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)
     # Files first, because whoever reads the tables may stop early (`mgx select ... | head`).

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mgx.select.inputs import involved, reads_others
+from mgx.select.usable_records import involved, reads_others
 from mgx.shared.records import Run, RunRecord, Sweep
 
 LEARN = "mgx learn"

@@ -10,7 +10,8 @@ both they are env0, env1, ... Their splits are two for each environment, `in` (8
 which is what their collectors read: TM the `out` of the training environments, Oracle that of t, LOO the `in` of
 the environment left out, and what is reported is the `in` of t. With the rules of choice that are theirs too
 (criteria.py) the same numbers come out. As there, a job counts without its file `done`. Otherwise than there, two
-jobs with the same seeds are refused and named (inputs.py), and of a step that was logged twice the later line counts.
+jobs with the same seeds are refused and named (usable_records.py), and of a step that was logged twice the later
+line counts.
 
 ModalBed's perceptor argument is our perceptor and setting ("imagebind_strongMG"); DomainBed trains on pixels, and
 its perceptor is called "end-to-end" here. Neither says what a split holds, so that tables have no floors.

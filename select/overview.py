@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgx.select.boards import Board, gather
-from mgx.select.both_metrics import with_both
 from mgx.select.coverage import Coverage, coverage
 from mgx.select.criteria import METHODS, Method
 from mgx.select.metrics import Metric
-from mgx.select.sources import SOURCES, Source, of_home
+from mgx.select.record_sources import SOURCES, Source, of_home
+from mgx.select.second_metric import with_both
 from mgx.select.table import Table, tabulate
 from mgx.shared.errors import BadManifest, BadRequest, MgxError, NotThere, UnknownName
 from mgx.shared.home import Home

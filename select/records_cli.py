@@ -38,7 +38,7 @@ def pack(home: Home, file: Path) -> None:
     new one is whole.
     """
     from mgx.select.cli import tell_refused
-    from mgx.select.packed import write_pack
+    from mgx.select.records_file import write_pack
     from mgx.shared.errors import NotThere
     from mgx.shared.progress import say
     from mgx.shared.records import Refused, each_record, read_sweeps

@@ -1,10 +1,10 @@
-"""A table in words: what every face of it says alike."""
+"""A table in words: what every format of it says alike."""
 
 from collections.abc import Iterator, Sequence
 
-from mgx.select.both_metrics import other_metric
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import TITLES
+from mgx.select.second_metric import other_metric
 from mgx.select.table import LEGEND, Cell, Mark, Row, Table
 
 Line = tuple[str, ...]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from mgx.select.boards import Board
 from mgx.select.coverage import together
 from mgx.select.criteria import METHODS
+from mgx.select.html_page import environment, runs_address, table_view
 from mgx.select.metrics import number
 from mgx.select.overview import Overview, Shown
-from mgx.select.page import environment, runs_address, table_face
 from mgx.select.render import small_print
-from mgx.select.sheet import Sheet
 from mgx.select.table import ZERO_SHOT, Table, title_of
+from mgx.select.text_grid import Sheet
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
 from mgx.shared.records import RunRecord
@@ -110,7 +110,7 @@ def _board(
         "title": " · ".join((place, board.setting, board.protocol, steps, "+".join(board.modalities))),
         "board": board,
         "data_notes": shown.notes,
-        "tables": [table_face(t, name) for t in tables],
+        "tables": [table_view(t, name) for t in tables],
         "notes": small_print(tables, "see Settings"),
         "readings": readings(tables),
         "figures": [_drawn(f) for f in unseen(shown)] if pictured is not None else [],

@@ -44,8 +44,8 @@ def report(
     out: Path,
     no_figures: bool,
 ) -> None:
-    from mgx.select.asking import sections_of
     from mgx.select.cli import look, need_folder, tell, write_page
+    from mgx.select.questions import sections_of
 
     need_folder(out)
     overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)

@@ -15,7 +15,7 @@ from itertools import combinations
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
-from mgx.select.items import Predictions, read_predictions, resampled
+from mgx.select.item_resampling import Predictions, read_predictions, resampled
 from mgx.select.metrics import find_metric
 from mgx.select.observed import Observed, Sample
 from mgx.select.resampling import ZERO, Interval, interval

@@ -27,22 +27,22 @@ COMMANDS = {
     "extract": ("mgx.extract.cli:extract", "Embed a data set's modalities with frozen perceptors (once)."),
     "learn": ("mgx.learn.cli:learn", "Train learners on the embeddings (often)."),
     "select": ("mgx.select.cli:select", "Choose models by TM, LOO or Oracle and print the tables."),
-    "replay": ("mgx.shared.replay:replay", "Repeat a selected run; keep its model and predictions."),
+    "replay": ("mgx.shared.replay_cli:replay", "Repeat a selected run; keep its model and predictions."),
     "report": ("mgx.select.report_cli:report", "Write one page of HTML: tables, figures, coverage, settings."),
-    "demo": ("mgx.shared.demo:demo", "Run the whole pipeline on the built-in data set."),
-    "data": ("mgx.extract.data:data", "List, explain, fetch and check data sets; start one of your own."),
-    "checkpoint": ("mgx.extract.checkpoint:checkpoint", "List and fetch the weights of perceptors."),
+    "demo": ("mgx.shared.demo_cli:demo", "Run the whole pipeline on the built-in data set."),
+    "data": ("mgx.extract.data.data_cli:data", "List, explain, fetch and check data sets; start one of your own."),
+    "checkpoint": ("mgx.extract.weights.checkpoint_cli:checkpoint", "List and fetch the weights of perceptors."),
     "store": ("mgx.shared.store_cli:store", "List, verify, share and compare stored embeddings."),
-    "import": ("mgx.extract.importing:importing", "Take embeddings that were made by other programs."),
+    "import": ("mgx.extract.exchange.import_cli:importing", "Take embeddings that were made by other programs."),
     "export": ("mgx.shared.cli:export", "Write embeddings or run records as files for other programs."),
     "records": ("mgx.select.records_cli:records", "Put all run records into one file."),
-    "status": ("mgx.shared.status:status", "Say what is running, done, failed and missing, and what continues it."),
-    "doctor": ("mgx.shared.doctor:doctor", "Say what is installed, where things lie and what is missing."),
+    "status": ("mgx.shared.status_cli:status", "Say what is running, done, failed and missing, and what continues it."),
+    "doctor": ("mgx.shared.doctor_cli:doctor", "Say what is installed, where things lie and what is missing."),
 }
 # What several rooms can write stands under one name.
 EXPORTS = {
-    "vectors": ("mgx.extract.exporting:vectors", "Stored embeddings as .npz or .parquet."),
-    "domainbed": ("mgx.select.exporting:domainbed", "Run records as sweep folders of DomainBed and ModalBed."),
+    "vectors": ("mgx.extract.exchange.export_cli:vectors", "Stored embeddings as .npz or .parquet."),
+    "domainbed": ("mgx.select.export_cli:domainbed", "Run records as sweep folders of DomainBed and ModalBed."),
 }
 
 ANYWHERE = ("--debug", "-v", "--verbose", "-q", "--quiet")

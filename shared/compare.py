@@ -108,7 +108,7 @@ def side(name: str, home: Home) -> Iterator[list[EmbeddingStore]]:
     """The stores that are meant: `dataset/perceptor`, a folder of stores, or a pack (verified in passing)."""
     path = Path(name).expanduser()
     if path.is_file():
-        from mgx.shared.fetch import unpack
+        from mgx.shared.pack_install import unpack
 
         with tempfile.TemporaryDirectory() as folder:
             yield unpack(path, Path(folder))

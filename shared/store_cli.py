@@ -164,7 +164,7 @@ def pack(
     README inside says how to read them without mgx.
     """
     from mgx.shared.files import file_digest
-    from mgx.shared.pack import write_pack
+    from mgx.shared.pack_write import write_pack
     from mgx.shared.store import stores
 
     chosen = list(stores(home, dataset, perceptor))
@@ -192,8 +192,8 @@ def fetch(home: Home, address: str, sha256: str, anew: bool, as_json: bool) -> N
     """
     from dataclasses import asdict
 
-    from mgx.shared.bring import brought
-    from mgx.shared.fetch import fetch as fetch_pack
+    from mgx.shared.address import brought
+    from mgx.shared.pack_install import fetch as fetch_pack
 
     with progress() as bars, brought(address, home.embeddings / ".fetch", bars, sha256.lower()) as path:
         results = fetch_pack(path, home, anew)

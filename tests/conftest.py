@@ -12,7 +12,7 @@ import pytest
 
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.shared.home import Home, find_home
-from mgx.shared.pack import write_pack
+from mgx.shared.pack_write import write_pack
 from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest, stores
 
 

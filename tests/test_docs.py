@@ -29,7 +29,7 @@ WORKED = {
     "docs/own_algorithm.md": "tests/learn/test_own_algorithm.py",
     "docs/own_data.md": "tests/extract/test_own_data.py",
     "docs/own_perceptor.md": "tests/extract/test_own_perceptor.py",
-    "docs/learner.md": "tests/learn/test_model.py",
+    "docs/learner.md": "tests/learn/test_one_model.py",
 }
 # Commands that are parsed and not run: how they begin (a regular expression), and why.
 NOT_RUN = {
@@ -42,7 +42,7 @@ NOT_RUN = {
     "mgx data check msrvtt": "needs a data set that is not here: tests/extract/test_readers.py",
     "mgx checkpoint fetch": "needs the network: tests/extract/test_fetch.py",
     "mgx checkpoint verify": "needs weights that are not here: tests/extract/test_canaries.py",
-    "mgx import modalbed": "needs caches of ModalBed's: tests/extract/test_importing.py",
+    "mgx import modalbed": "needs caches of ModalBed's: tests/extract/test_import_cli.py",
     "mgx learn --algo all --dataset nyudv2 --perceptor imagebind --setting strong": "needs a strong perceptor",
 }
 # What makes a search short; the last of two values counts.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mgx.extract.strong_training import Seen, _finish
+from mgx.extract.strong.training import Seen, _finish
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from tests.conftest import Toy

@@ -78,8 +78,8 @@ def test_the_program_finds_what_is_planted(harm, monkeypatch):
 @pytest.mark.parametrize("how", ["external link", "soft link", "external storage", "virtual", "a promise"])
 def test_an_h5_file_gives_nothing_but_its_own(how, tmp_path):
     """Neither as vectors nor as a depth map may it show another file of this machine, or fill the memory."""
-    from mgx.extract.arrays import read_arrays
-    from mgx.extract.media import depth
+    from mgx.extract.decode.media import depth
+    from mgx.extract.decode.vector_files import read_arrays
     from mgx.shared.errors import BadItem, BadManifest
     from mgx.shared.item import Array
 

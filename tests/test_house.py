@@ -100,7 +100,7 @@ def test_a_wheel_installs_and_works_outside_the_repository(tmp_path):
     install = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", str(wheel)]
     subprocess.run(install, check=True)
     code = (
-        "import mgx.select.criteria, mgx.learn.train, mgx.extract.job, select, subprocess, pathlib;"
+        "import mgx.select.criteria, mgx.learn.train, mgx.extract.job.tasks, select, subprocess, pathlib;"
         f"assert pathlib.Path(mgx.select.criteria.__file__).is_relative_to({str(tmp_path)!r});"
         "from mgx.learn.algorithm import ALGORITHMS; assert 'erm' in ALGORITHMS.names();"
         "from mgx.shared.manifest import shipped_names; assert 'homeobjects' in shipped_names()"

@@ -17,7 +17,7 @@ FILES = sorted(p.relative_to(ROOT) for folder in FOLDERS for p in (ROOT / folder
 EXEMPT = {
     (Path("tests/extract/test_dual_encoder.py"), "import pickle"),  # perceptors go to worker processes
     (Path("tests/extract/test_media.py"), "np.load or save with allow_pickle"),
-    (Path("tests/learn/test_model.py"), "exec"),  # the examples of docs/learner.md
+    (Path("tests/learn/test_one_model.py"), "exec"),  # the examples of docs/learner.md
 }
 
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "jsonpickle"}

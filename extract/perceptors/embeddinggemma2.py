@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mgx.extract.perceptor import Device
-from mgx.extract.pretrained import config_of, load_model, processor_of
-from mgx.extract.weights import checkpoint_digest, find_checkpoints, require_checkpoint
+from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
+from mgx.extract.weights.pretrained import config_of, load_model, processor_of
 from mgx.shared.errors import BadItem, BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
@@ -70,7 +70,7 @@ class EmbeddingGemma2:
         """One view: of text itself, of a picture (row, column, patch), of a film (frame, row, column, patch), of a
         sound (time, bin).
         """
-        from mgx.extract import media
+        from mgx.extract.decode import media
 
         if modality == "text":
             return media.text(source)
@@ -109,7 +109,7 @@ class EmbeddingGemma2:
         """When the frames of a film are shown that the release would choose."""
         from transformers.video_utils import VideoMetadata
 
-        from mgx.extract import media
+        from mgx.extract.decode import media
 
         times, rate = media.timeline(source)
         films = self._processor.video_processor

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mgx.extract.depths import disparity
+from mgx.extract.decode.depths import disparity
 from mgx.extract.perceptor import Device
-from mgx.extract.weights import checkpoint_digest, find_checkpoints, require_checkpoint
+from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
 from mgx.shared.errors import BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
@@ -72,7 +72,7 @@ class ImageBind:
         """One view: an array, of text the text itself; of video and audio all their clips."""
         import torch
 
-        from mgx.extract import media, pixels, spectrogram
+        from mgx.extract.decode import media, pixels, spectrogram
 
         if modality == "text":
             return media.text(source)
@@ -94,7 +94,7 @@ class ImageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
-        from mgx.extract.tensors import batch_of
+        from mgx.extract.weights.tensors import batch_of
 
         tower = self._tower(TOWERS[modality])
         lots = self._lots(modality, tower, views)
@@ -108,13 +108,13 @@ class ImageBind:
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
         """(channel, sample) and samples a second."""
-        from mgx.extract import media
+        from mgx.extract.decode import media
 
         return media.sound(source)
 
     def _tokens(self, texts: Sequence[str]) -> "Tensor":
         """(item, 77)"""
-        from mgx.extract.words import tokens
+        from mgx.extract.decode.clip_tokens import tokens
 
         return tokens(texts)
 
@@ -128,7 +128,7 @@ class ImageBind:
             import torch
 
             from mgx.extract.encoders.imagebind import HUGE, blank, towers_of
-            from mgx.extract.tensors import fill
+            from mgx.extract.weights.tensors import fill
 
             tower = blank(HUGE[name])
             fill(tower, towers_of(self._imagebind(), self.prefix, str(self._path))[name], f"{self._path}, {name},")
@@ -138,7 +138,7 @@ class ImageBind:
 
     def _imagebind(self) -> Mapping[str, Any]:
         """The tensors of the file, mapped into memory, less those of other networks in it."""
-        from mgx.extract.tensors import read_weights
+        from mgx.extract.weights.tensors import read_weights
 
         return read_weights(self._path)
 
@@ -151,7 +151,7 @@ def film_clips(source: Source) -> np.ndarray:
     """(15, 3, 2, 224, 224): five spans of two seconds, each by its first and last frame, each in three crops."""
     import torch
 
-    from mgx.extract import media, pixels
+    from mgx.extract.decode import media, pixels
 
     times, rate = media.timeline(source)
     pairs = [

@@ -35,18 +35,18 @@ class AsPublished(ImageBind):
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
         if modality != "depth":
             return super().prepare(modality, settings, source)
-        from mgx.extract import pixels
-        from mgx.extract.published import shades
+        from mgx.extract.decode import pixels
+        from mgx.extract.decode.modalbed_media import shades
 
         return pixels.grey(shades(source)).numpy()
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
-        from mgx.extract.published import through_mp3
+        from mgx.extract.decode.modalbed_media import through_mp3
 
         return through_mp3(source)
 
     def _tokens(self, texts: Sequence[str]) -> "Tensor":
-        from mgx.extract.words import tokens
+        from mgx.extract.decode.clip_tokens import tokens
 
         return tokens(texts, keep_end=False)
 
@@ -61,7 +61,7 @@ class ImageBindModalBed(AsPublished):
             return None
         import torch
 
-        from mgx.extract.published import lots
+        from mgx.extract.decode.modalbed_media import lots
 
         return torch.from_numpy(np.stack([lots("drop path", view, tower.lots) for view in views])).to(self.device)
 

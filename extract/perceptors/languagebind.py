@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mgx.extract.perceptor import Device
-from mgx.extract.weights import checkpoint_digest, find_checkpoints, require_checkpoint
+from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
 from mgx.shared.errors import BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
@@ -57,7 +57,7 @@ class LanguageBind:
         """One view: an array, of text the text itself."""
         import torch
 
-        from mgx.extract import media, pixels, spectrogram
+        from mgx.extract.decode import media, pixels, spectrogram
 
         if modality == "text":
             return media.text(source)
@@ -86,8 +86,8 @@ class LanguageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
-        from mgx.extract.tensors import batch_of
-        from mgx.extract.words import tokens
+        from mgx.extract.decode.clip_tokens import tokens
+        from mgx.extract.weights.tensors import batch_of
 
         model = self._model(self._checkpoint(modality))
         with torch.inference_mode():
@@ -100,7 +100,7 @@ class LanguageBind:
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
         """(channel, sample) and samples a second."""
-        from mgx.extract import media
+        from mgx.extract.decode import media
 
         return media.sound(source)
 
@@ -132,7 +132,7 @@ class LanguageBind:
             import torch
 
             from mgx.extract.encoders.languagebind import blank, plain_weights
-            from mgx.extract.tensors import fill, read_weights
+            from mgx.extract.weights.tensors import fill, read_weights
 
             path = require_checkpoint(name, self.home) / FILE
             config = self._config(name.removeprefix("languagebind_"))

@@ -27,12 +27,12 @@ class LanguageBindModalBed(LanguageBind):
         return {**recipe, "modalbed": CHANGES[modality]} if modality in CHANGES else recipe
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
-        from mgx.extract.published import through_mp3
+        from mgx.extract.decode.modalbed_media import through_mp3
 
         return through_mp3(source)
 
     def _lots(self, purpose: str, content: np.ndarray, count: int) -> list[float]:
-        from mgx.extract.published import lots
+        from mgx.extract.decode.modalbed_media import lots
 
         drawn: list[float] = lots(purpose, content, count).tolist()
         return drawn

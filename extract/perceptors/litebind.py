@@ -2,7 +2,7 @@
 
 The idea is ImageBind's (Girdhar et al., 2023, https://arxiv.org/abs/2305.05665), with text where it has images:
 each encoder stays frozen, and one affine head a modality maps its features to the text embedding of the same
-object (`mgx.extract.heads`). Heads are bound on part "align" of the data set homeobjects and nothing else; no
+object (`mgx.extract.litebind.heads`). Heads are bound on part "align" of the data set homeobjects and nothing else; no
 learner ever sees those objects. What that means for a result: a modality's head has seen pairs with captions,
 which name the object, though no labels and none of the objects a learner trains or is tested on.
 """
@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mgx.extract import media
-from mgx.extract.backbones import (
+from mgx.extract.data.dataset import load_items
+from mgx.extract.decode import media
+from mgx.extract.litebind.backbones import (
     MOST_SECONDS,
     MOST_TOKENS,
     PICTURE_WEIGHTS,
@@ -30,10 +31,9 @@ from mgx.extract.backbones import (
     check_installed,
     hears_speech,
 )
-from mgx.extract.dataset import load_items
-from mgx.extract.heads import Head, bind, centre, load_heads, save_heads
+from mgx.extract.litebind.heads import Head, bind, centre, load_heads, save_heads
+from mgx.extract.litebind.shipped import shipped_vectors
 from mgx.extract.perceptor import Device
-from mgx.extract.shipped import shipped_vectors
 from mgx.shared.errors import BadItem, BadManifest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mgx.extract.perceptor import Device
-from mgx.extract.selfsupervised import Recipe, Strong
-from mgx.extract.strong_inputs import INPUTS, PUBLISHED, Input
-from mgx.extract.weights import checkpoint_digest, known_checkpoints, require_checkpoint
+from mgx.extract.strong.inputs import INPUTS, PUBLISHED, Input
+from mgx.extract.strong.selfsupervised import Recipe, Strong
+from mgx.extract.weights.checkpoints import checkpoint_digest, known_checkpoints, require_checkpoint
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home
 from mgx.shared.item import Item, Source
 from mgx.shared.manifest import Manifest, Modality
-from mgx.shared.parts import in_test_part
 from mgx.shared.progress import say
 from mgx.shared.registry import unknown
+from mgx.shared.test_part import in_test_part
 
 if TYPE_CHECKING:
-    from mgx.extract.strong_training import Lesson, Trained
+    from mgx.extract.strong.training import Lesson, Trained
 
 VERSION = 1  # of what lies between a prepared view and its vector, and of the training
 
@@ -77,7 +77,7 @@ class StrongPerceptor:
 
     def ready(self, modalities: Sequence[str] = ()) -> None:
         """Train what is not there. NotThere says how to fetch what trainings start from; licences are shown."""
-        from mgx.extract.strong_training import train
+        from mgx.extract.strong.training import train
 
         lessons = [self._lesson(m) for m in modalities or self.modalities]
         names = {lesson.input.encoder.checkpoint for lesson in lessons}
@@ -134,7 +134,7 @@ class StrongPerceptor:
 
     def _lesson(self, modality: str) -> "Lesson":
         """What is to be trained for a modality of the data set."""
-        from mgx.extract.strong_training import Lesson, identities
+        from mgx.extract.strong.training import Lesson, identities
 
         if self._manifest is None:
             raise BadRequest(f"{self.name} is trained on a data set, and none was named.")
@@ -192,7 +192,7 @@ class StrongPerceptor:
         if modality not in self._models:
             import torch
 
-            from mgx.extract.strong_training import load_trained
+            from mgx.extract.strong.training import load_trained
 
             lesson = self._lesson(modality)
             trained = load_trained(lesson.file("safetensors"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgx.extract.perceptors.imagebind import ImageBind
-from mgx.extract.weights import require_checkpoint
+from mgx.extract.weights.checkpoints import require_checkpoint
 from mgx.shared.errors import NotThere
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
@@ -32,7 +32,7 @@ class UniBind(ImageBind):
             other = require_checkpoint(ImageBind.checkpoint, self.home) / ImageBind.file
         except NotThere:
             return
-        from mgx.extract.tensors import read_weights
+        from mgx.extract.weights.tensors import read_weights
 
         own = read_weights(self._path)
         different = sum(
@@ -53,7 +53,7 @@ class UniBind(ImageBind):
             return super().prepare(modality, settings, source) * 2 - 1
         if modality != "point":
             return super().prepare(modality, settings, source)
-        from mgx.extract.clouds import cloud
+        from mgx.extract.decode.clouds import cloud
 
         return cloud(source)
 
@@ -71,7 +71,7 @@ class UniBind(ImageBind):
         if "point" not in self._towers:
             from mgx.extract.encoders.imagebind import HUGE
             from mgx.extract.encoders.pointbind import blank, points_of
-            from mgx.extract.tensors import fill, read_weights
+            from mgx.extract.weights.tensors import fill, read_weights
 
             network = blank(HUGE["vision"].out)
             fill(network, points_of(read_weights(self._path)), f"{self._path}, point,")

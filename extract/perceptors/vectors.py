@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mgx.extract.arrays import matrix, read_arrays, texts
+from mgx.extract.decode.vector_files import matrix, read_arrays, texts
 from mgx.extract.perceptor import Device
 from mgx.shared.errors import BadItem, BadManifest, BadRequest
 from mgx.shared.home import Home

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgx.extract.captions import chosen, class_texts, require_kinds
+from mgx.extract.data.captions import chosen, class_texts, require_kinds
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import BadManifest, NotThere
 from mgx.shared.item import Item, Source

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mgx.extract.archives import index_of
-from mgx.extract.captions import class_texts, require_kinds
+from mgx.extract.data.captions import class_texts, require_kinds
+from mgx.extract.decode.archives import index_of
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import NotThere
 from mgx.shared.item import Array, Item, Member, Source

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 
-from mgx.extract.captions import class_texts
+from mgx.extract.data.captions import class_texts
 from mgx.shared.errors import BadManifest
 from mgx.shared.item import Item, Source, Text
 from mgx.shared.manifest import Manifest, Modality, inside

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mgx.extract.arrays import matrix, read_arrays, texts
+from mgx.extract.decode.vector_files import matrix, read_arrays, texts
 from mgx.shared.errors import BadManifest
 from mgx.shared.item import Item, Row
 from mgx.shared.manifest import Manifest

@@ -12,8 +12,8 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from mgx.extract.archives import index_of
-from mgx.extract.captions import class_texts, require_kinds
+from mgx.extract.data.captions import class_texts, require_kinds
+from mgx.extract.decode.archives import index_of
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import BadManifest
 from mgx.shared.item import Item, Member

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract import decoding, media
+from mgx.extract.decode import media
+from mgx.extract.job import decoding
 from mgx.shared.home import Home
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mgx.extract import archives
-from mgx.extract.archives import index_of, open_member, size_of
+from mgx.extract.decode import archives
+from mgx.extract.decode.archives import index_of, open_member, size_of
 from mgx.shared.errors import NotThere
 from mgx.shared.item import Member
 
@@ -169,7 +169,7 @@ def test_several_processes_read_one_archive(tmp_path: Path) -> None:
     archive = tar(tmp_path / "a.tar.gz", *FILES.items())
     script = (
         "import hashlib, os, sys; from pathlib import Path\n"
-        "from mgx.extract.archives import index_of, open_member; from mgx.shared.item import Member\n"
+        "from mgx.extract.decode.archives import index_of, open_member; from mgx.shared.item import Member\n"
         "archive = Path(sys.argv[1])\n"
         "names = list(index_of(archive).rows)\n"
         "open_member(Member(archive, names[0])).read(10)\n"

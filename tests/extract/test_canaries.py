@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mgx.extract.canaries import beyond, known_canaries, log_odds
 from mgx.extract.perceptors.languagebind import LanguageBind
 from mgx.extract.perceptors.unibind import UniBind
+from mgx.extract.weights.canaries import beyond, known_canaries, log_odds
 from mgx.shared.cli import run
 from mgx.shared.errors import BadManifest
 from mgx.shared.home import Home

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mgx.extract import fetch_cli, weights
-from mgx.extract.weights import known_checkpoints, require_checkpoint
+from mgx.extract.download import fetch_cli
+from mgx.extract.weights import checkpoints
+from mgx.extract.weights.checkpoints import known_checkpoints, require_checkpoint
 from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.errors import Damaged, NotThere
@@ -81,7 +82,7 @@ def world(
         (tmp_path / "shipped").mkdir()
         text = TOML.format(url=server.url, size=len(EYE), sha256=hashlib.sha256(EYE).hexdigest())
         (tmp_path / "shipped/checkpoints.toml").write_text(text)
-        monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+        monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "shipped")
         yield World(home, server, capsys)
 
 

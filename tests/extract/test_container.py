@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mgx.extract import container, media
+from mgx.extract.decode import container, media
 from mgx.shared.errors import Absent, BadItem
 from mgx.shared.item import Member, Text
 from tests.extract import films

@@ -20,9 +20,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mgx.extract import archives
-from mgx.extract.dataset import find_items
-from mgx.extract.survey import open_all
+from mgx.extract.data.dataset import find_items
+from mgx.extract.data.survey import open_all
+from mgx.extract.decode import archives
 from mgx.shared.cli import run
 from mgx.shared.home import Home, find_home
 from mgx.shared.manifest import MANIFEST_NAME, find_manifest, parse

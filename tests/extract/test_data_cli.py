@@ -8,9 +8,9 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from mgx.extract.dataset import load_items
-from mgx.extract.describe import quote
-from mgx.extract.layout import kind_of, slug
+from mgx.extract.data.dataset import load_items
+from mgx.extract.data.init_layout import kind_of, slug
+from mgx.extract.data.init_manifest import quote
 from mgx.shared.cli import run
 from mgx.shared.home import Home, find_home
 from mgx.shared.manifest import Manifest, find_manifest

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mgx.extract import unpack as unpacking
-from mgx.extract.dataset import find_items, load_items, require_media
-from mgx.extract.survey import survey
-from mgx.extract.unpack import STAMP, unpack, unpack_shipped
+from mgx.extract.data import shipped_media as unpacking
+from mgx.extract.data.dataset import find_items, load_items, require_media
+from mgx.extract.data.shipped_media import STAMP, unpack, unpack_shipped
+from mgx.extract.data.survey import survey
 from mgx.shared.errors import BadManifest, BadRequest, Damaged, NotThere, UnknownName
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
@@ -375,10 +375,10 @@ def test_unpacking_happens_once_and_follows_a_new_archive(tmp_path: Path, monkey
 
 KILLED = """
 import os, pathlib, signal, sys
-from mgx.extract import unpack
+from mgx.extract.data import shipped_media
 folder = pathlib.Path(sys.argv[1])
-unpack._exchange = lambda draft, target: os.kill(os.getpid(), signal.SIGKILL)
-unpack.unpack(folder / "a.zip", "", folder / "data")
+shipped_media._exchange = lambda draft, target: os.kill(os.getpid(), signal.SIGKILL)
+shipped_media.unpack(folder / "a.zip", "", folder / "data")
 """
 
 
@@ -392,10 +392,10 @@ def test_a_killed_unpacking_leaves_nothing_that_counts(tmp_path: Path) -> None:
 
 UNPACK = """
 import sys, pathlib
-from mgx.extract import unpack
+from mgx.extract.data import shipped_media
 folder = pathlib.Path(sys.argv[1])
-unpack.SHIPPED = folder
-unpack.unpack_shipped("a.zip", sys.argv[2], folder / "home" / "data")
+shipped_media.SHIPPED = folder
+shipped_media.unpack_shipped("a.zip", sys.argv[2], folder / "home" / "data")
 """
 
 

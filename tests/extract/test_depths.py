@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgx.extract import media
-from mgx.extract.depths import disparity, millimetres, to_metres
+from mgx.extract.decode import media
+from mgx.extract.decode.depths import disparity, millimetres, to_metres
 from mgx.shared.errors import BadItem
 from mgx.shared.item import Array
 

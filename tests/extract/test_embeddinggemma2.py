@@ -57,7 +57,7 @@ def encoded(perceptor: EmbeddingGemma2, modality: str, sources: list[Any]) -> np
 
 def inputs_of(processor: Any, modality: str, sources: list[Any]) -> Any:
     """What transformers' processor makes of the same media."""
-    from mgx.extract import media
+    from mgx.extract.decode import media
 
     if modality == "text":
         return processor(text=[TASK + text for text in TEXTS], return_tensors="pt")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mgx.extract.encoders import imagebind, languagebind
 from mgx.extract.encoders.imagebind import HUGE, Tower, place_of, towers_of
-from mgx.extract.tensors import fill
+from mgx.extract.weights.tensors import fill
 from mgx.shared.errors import Damaged
 from tests.extract import formula
 

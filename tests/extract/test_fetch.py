@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from mgx.extract import fetch as fetching
-from mgx.extract import fetch_cli
-from mgx.extract.members import placed
-from mgx.extract.sources import FOLDER, Listing
+from mgx.extract.download import fetch as fetching
+from mgx.extract.download import fetch_cli
+from mgx.extract.download.members import placed
+from mgx.extract.download.sources import FOLDER, Listing
 from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.home import Home
@@ -466,7 +466,7 @@ def test_two_fetches_do_not_mix(world: World) -> None:
 
 KILLED = """
 import os, signal, sys
-from mgx.extract import members
+from mgx.extract.download import members
 from mgx.shared import download
 from mgx.shared.cli import run
 members.BATCH = 0
@@ -484,7 +484,7 @@ if sys.argv[1] == "download":
 elif sys.argv[1] == "unpack":
     members._copy = dying(members._copy, 4)
 else:
-    from mgx.extract import fetch
+    from mgx.extract.download import fetch
     fetch.write_record = dying(fetch.write_record, int(sys.argv[1]))
 run(sys.argv[2:])
 """

@@ -12,14 +12,14 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mgx.extract import fetch_cli
-from mgx.extract.hub_models import find_model, needed
+from mgx.extract.download import fetch_cli
 from mgx.extract.perceptor import open_perceptor
+from mgx.extract.weights.hub_models import find_model, needed
 from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.home import Home
-from mgx.shared.pack import write_pack
+from mgx.shared.pack_write import write_pack
 from mgx.shared.registry import plain, stored_as
 from mgx.shared.store import open_store, store_folder, stores
 from tests.extract.snapshots import clap, clip

@@ -11,15 +11,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mgx.extract import backbones, shipped
-from mgx.extract.backbones import one_thread_each, side_by_side
-from mgx.extract.dataset import load_items
-from mgx.extract.heads import Head, bind, centre, load_heads, save_heads
+from mgx.extract.data.dataset import load_items
+from mgx.extract.job.threads import one_thread_each, side_by_side
+from mgx.extract.litebind import backbones, shipped
+from mgx.extract.litebind.heads import Head, bind, centre, load_heads, save_heads
+from mgx.extract.litebind.ship import ship
+from mgx.extract.litebind.shipped import shipped_vectors
 from mgx.extract.perceptor import PERCEPTORS
 from mgx.extract.perceptors import litebind
 from mgx.extract.perceptors.litebind import LiteBind, grey, silhouette, square
-from mgx.extract.ship_litebind import ship
-from mgx.extract.shipped import shipped_vectors
 from mgx.shared.errors import BadItem, BadRequest, Damaged, NotThere, UnknownName
 from mgx.shared.home import Home, find_home
 from mgx.shared.item import Text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mgx.extract.dataset import load_items
+from mgx.extract.data.dataset import load_items
 from mgx.extract.readers import nyudv2
 from mgx.shared.errors import BadManifest
 from mgx.shared.home import Home

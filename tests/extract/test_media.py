@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mgx.extract import media
+from mgx.extract.decode import media
 from mgx.shared.errors import BadItem, BadManifest
 from mgx.shared.item import Row, Text
 

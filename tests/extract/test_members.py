@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mgx.extract import members
-from mgx.extract.members import BrokenOff, Unpacked, placed, unpack_members
+from mgx.extract.download import members
+from mgx.extract.download.members import BrokenOff, Unpacked, placed, unpack_members
 from mgx.shared.errors import BadRequest, Damaged, DiskFull
 from mgx.shared.manifest import SourceFile
 
@@ -308,7 +308,7 @@ def test_what_the_listing_holds_is_passed_over(tmp_path: Path, monkeypatch: pyte
 
 KILLED = """
 import os, pathlib, signal, sys
-from mgx.extract import members
+from mgx.extract.download import members
 from mgx.shared.manifest import SourceFile
 copy = members._copy
 count = 0

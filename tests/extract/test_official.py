@@ -20,7 +20,7 @@ import torch
 
 from mgx.extract.encoders import imagebind, languagebind
 from mgx.extract.encoders.imagebind import HUGE, place_of
-from mgx.extract.tensors import fill
+from mgx.extract.weights.tensors import fill
 from tests.extract import formula
 from tests.extract.test_encoders import INPUTS, new_layout
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mgx.extract.dataset import load_items
+from mgx.extract.data.dataset import load_items
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.manifest import find_manifest

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from mgx.extract import batches, decoding, media, pace
-from mgx.extract.batches import NUMBERS, Encoder, Vectors
-from mgx.extract.decoding import Decoding, Job, Wish
+from mgx.extract.decode import media
 from mgx.extract.encoders import imagebind as network
-from mgx.extract.pace import Pace
+from mgx.extract.job import batches, decoding, pace
+from mgx.extract.job.batches import NUMBERS, Encoder, Vectors
+from mgx.extract.job.decoding import Decoding, Job, Wish
+from mgx.extract.job.pace import Pace
 from mgx.extract.perceptor import Opening
 from mgx.extract.perceptors import imagebind
 from mgx.extract.perceptors.imagebind import ImageBind
@@ -178,7 +179,7 @@ def test_workers_keep_the_order_and_run_ahead_by_a_bounded_number(home: Home, da
     assert 4 < max(ahead) <= 2 * 2 + 16
 
 
-COMMAND = "import mgx.extract.decoding as d; d.WORTH = d.HANDING = 0.0; from mgx.shared.cli import main; main()"
+COMMAND = "import mgx.extract.job.decoding as d; d.WORTH = d.HANDING = 0.0; from mgx.shared.cli import main; main()"
 
 
 def begun(home: Home, data: Path) -> subprocess.Popen[str]:
@@ -275,7 +276,7 @@ def test_a_source_is_decoded_once_for_all_perceptors(home: Home, data: Path, mon
 
 
 def test_a_perceptor_may_change_what_it_gets(tmp_path: Path) -> None:
-    from mgx.extract.remembered import remembered, remembering
+    from mgx.extract.decode.remembered import remembered, remembering
 
     calls = []
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgx.extract.clouds import cloud
+from mgx.extract.decode.clouds import cloud
 from mgx.extract.encoders import pointbind
-from mgx.extract.tensors import fill
+from mgx.extract.weights.tensors import fill
 from mgx.shared.errors import BadItem, Damaged
 from tests.extract import formula
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgx.extract import archives
-from mgx.extract.dataset import find_items, load_items
-from mgx.extract.subset import ids_sha256
+from mgx.extract.data.dataset import find_items, load_items
+from mgx.extract.data.subset import ids_sha256
+from mgx.extract.decode import archives
 from mgx.shared.cli import run
 from mgx.shared.errors import BadManifest, NotThere
 from mgx.shared.home import Home, find_home

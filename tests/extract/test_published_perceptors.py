@@ -11,7 +11,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from mgx.extract import published, words
+from mgx.extract.decode import clip_tokens, modalbed_media
 from mgx.extract.encoders import imagebind as network
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.perceptors.imagebind_modalbed import ImageBindModalBed
@@ -19,7 +19,7 @@ from mgx.extract.perceptors.languagebind import LanguageBind
 from mgx.extract.perceptors.languagebind_modalbed import LanguageBindModalBed
 from mgx.extract.perceptors.unibind import UniBind
 from mgx.extract.perceptors.unibind_modalbed import UniBindModalBed
-from mgx.extract.tensors import fill
+from mgx.extract.weights.tensors import fill
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home
 from mgx.shared.item import Array, Source
@@ -98,27 +98,27 @@ def test_an_item_is_dropped_from_alike_in_every_batch(home: Home, sources: Mappi
 
 
 def test_text_may_be_cut_with_its_end() -> None:
-    long = words.tokens(["word " * 100, "a chair"], keep_end=False)
-    kept = words.tokens(["word " * 100, "a chair"])
-    assert long[0, :76].equal(kept[0, :76]) and long[0, 76] == long[0, 75] and kept[0, 76] == words.END
+    long = clip_tokens.tokens(["word " * 100, "a chair"], keep_end=False)
+    kept = clip_tokens.tokens(["word " * 100, "a chair"])
+    assert long[0, :76].equal(kept[0, :76]) and long[0, 76] == long[0, 75] and kept[0, 76] == clip_tokens.END
     assert long[1].equal(kept[1])
 
 
 def test_sixteen_bits_of_depth_become_white(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 100], [255, 4000]], np.uint16)).save(tmp_path / "a.png")
-    np.testing.assert_allclose(published.shades(tmp_path / "a.png"), [[0, 100 / 255], [1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(modalbed_media.shades(tmp_path / "a.png"), [[0, 100 / 255], [1, 1]], rtol=1e-6)
     Image.fromarray(np.array([[0, 51]], np.uint8)).save(tmp_path / "b.png")
-    np.testing.assert_allclose(published.shades(tmp_path / "b.png"), [[0, 0.2]], rtol=1e-6)
+    np.testing.assert_allclose(modalbed_media.shades(tmp_path / "b.png"), [[0, 0.2]], rtol=1e-6)
     with pytest.raises(BadRequest, match="leave depth out"):
-        published.shades(Array(tmp_path / "c.mat", "depths"))
+        modalbed_media.shades(Array(tmp_path / "c.mat", "depths"))
 
 
 def test_sound_goes_through_an_mp3(tmp_path: Path) -> None:
     """Two channels at 44.1 kHz that are nearly, not wholly, what went in, one channel being 3 dB lower in each."""
     t = np.arange(32_000) / 16_000
     soundfile.write(tmp_path / "a.wav", 0.4 * np.sin(2 * np.pi * 500 * t), 16_000)
-    heard, rate = published.through_mp3(tmp_path / "a.wav")
-    again, _ = published.through_mp3(tmp_path / "a.wav")
+    heard, rate = modalbed_media.through_mp3(tmp_path / "a.wav")
+    again, _ = modalbed_media.through_mp3(tmp_path / "a.wav")
     assert rate == 44_100 and heard.shape == (2, 88_200)
     np.testing.assert_array_equal(heard, again)
     meant = 0.4 / np.sqrt(2) * np.sin(2 * np.pi * 500 * np.arange(88_200) / rate)
@@ -133,9 +133,9 @@ def test_long_sounds_are_cut_and_films_flipped_by_lot(
 ) -> None:
     one, other = LanguageBind(home, "cpu"), LanguageBindModalBed(home, "cpu")
     film = one.prepare("video", settings("video"), sources["video"])
-    monkeypatch.setattr(published, "lots", lambda purpose, content, count: np.full(count, 0.5, np.float32))
+    monkeypatch.setattr(modalbed_media, "lots", lambda purpose, content, count: np.full(count, 0.5, np.float32))
     np.testing.assert_array_equal(other.prepare("video", settings("video"), sources["video"]), film[..., ::-1])
-    monkeypatch.setattr(published, "lots", lambda purpose, content, count: np.full(count, 0.49, np.float32))
+    monkeypatch.setattr(modalbed_media, "lots", lambda purpose, content, count: np.full(count, 0.49, np.float32))
     np.testing.assert_array_equal(other.prepare("video", settings("video"), sources["video"]), film)
     monkeypatch.setattr(LanguageBindModalBed, "_sound", LanguageBind._sound)
     first = one.prepare("audio", settings("audio"), sources["audio"])
@@ -145,15 +145,15 @@ def test_long_sounds_are_cut_and_films_flipped_by_lot(
 
 def test_lots_are_those_of_the_content() -> None:
     a, b = np.zeros(5, np.float32), np.ones(5, np.float32)
-    drawn = published.lots("cuts", a, 3)
+    drawn = modalbed_media.lots("cuts", a, 3)
     assert drawn.dtype == np.float32 and (drawn >= 0).all() and (drawn < 1).all()
-    np.testing.assert_array_equal(drawn, published.lots("cuts", a.copy(), 3))
-    assert not np.array_equal(drawn, published.lots("cuts", b, 3))
-    assert not np.array_equal(drawn, published.lots("flip", a, 3))
+    np.testing.assert_array_equal(drawn, modalbed_media.lots("cuts", a.copy(), 3))
+    assert not np.array_equal(drawn, modalbed_media.lots("cuts", b, 3))
+    assert not np.array_equal(drawn, modalbed_media.lots("flip", a, 3))
 
 
 def test_a_protocol_names_the_variant_where_there_is_one() -> None:
-    assert published.perceptor_under("modalbed", "imagebind") == "imagebind_modalbed"
-    assert published.perceptor_under("standard", "imagebind") == "imagebind"
-    assert published.perceptor_under("modalbed", "litebind") == "litebind"
-    assert published.perceptor_under("modalbed", "languagebind_modalbed") == "languagebind_modalbed"
+    assert modalbed_media.perceptor_under("modalbed", "imagebind") == "imagebind_modalbed"
+    assert modalbed_media.perceptor_under("standard", "imagebind") == "imagebind"
+    assert modalbed_media.perceptor_under("modalbed", "litebind") == "litebind"
+    assert modalbed_media.perceptor_under("modalbed", "languagebind_modalbed") == "languagebind_modalbed"

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from mgx.extract.dataset import READERS
+from mgx.extract.data.dataset import READERS
 from mgx.extract.perceptor import PERCEPTORS, Perceptor
 from mgx.extract.readers.tree import compile_pattern, files_below, passed_over
 from mgx.shared.errors import BadItem, BadManifest, BadRequest

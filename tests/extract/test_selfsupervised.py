@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import T5Config, T5EncoderModel, ViTConfig, ViTModel
 
-from mgx.extract import selfsupervised
-from mgx.extract.encoders.pretrained import T5, VIT
-from mgx.extract.selfsupervised import Progress, Recipe, Strong, Training, Views, contrast, hidden
+from mgx.extract.strong import selfsupervised
+from mgx.extract.strong.pretrained import T5, VIT
+from mgx.extract.strong.selfsupervised import Progress, Recipe, Strong, Training, Views, contrast, hidden
 from mgx.shared.errors import Damaged
 
 ITEMS = 64

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgx.extract.decoding import start_workers
-from mgx.extract.slots import LEAST, Placed, Slot, Slots, bytes_of, put
+from mgx.extract.job.decoding import start_workers
+from mgx.extract.job.slots import LEAST, Placed, Slot, Slots, bytes_of, put
 from mgx.shared.errors import BadItem
 
 SMALL, LARGE = np.arange(6, dtype=np.int64), np.random.default_rng(0).normal(size=(3, 80, 40)).astype(np.float32)

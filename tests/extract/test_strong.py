@@ -19,16 +19,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer, ViTConfig, ViTForImageClassification
 
-from mgx.extract import media, strong_training
-from mgx.extract.dataset import load_items
-from mgx.extract.encoders.pretrained import open_t5, open_vit, tokens
-from mgx.extract.job import learner_items
+from mgx.extract.data.dataset import load_items
+from mgx.extract.decode import media
+from mgx.extract.job.tasks import learner_items
 from mgx.extract.perceptors import strong, strong_inductive, strong_modalbed
 from mgx.extract.perceptors.strong import StrongPerceptor
-from mgx.extract.selfsupervised import Encoder, Recipe, Views
-from mgx.extract.strong_inputs import INPUTS, Input, depth, published_depth
-from mgx.extract.strong_training import load_trained
-from mgx.extract.tensors import fill, read_weights
+from mgx.extract.strong import training
+from mgx.extract.strong.inputs import INPUTS, Input, depth, published_depth
+from mgx.extract.strong.pretrained import open_t5, open_vit, tokens
+from mgx.extract.strong.selfsupervised import Encoder, Recipe, Views
+from mgx.extract.strong.training import load_trained
+from mgx.extract.weights.tensors import fill, read_weights
 from mgx.learn.split import split
 from mgx.shared.cli import run
 from mgx.shared.files import write_checked
@@ -68,8 +69,8 @@ def checkpoints(released: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> 
     """The home directory with both checkpoints, and trainings that take seconds."""
     shutil.copytree(released, home.checkpoints)
     monkeypatch.setattr(StrongPerceptor, "recipe_of_all", RECIPE)
-    monkeypatch.setattr(strong_training, "SAVE_EVERY", 2)
-    monkeypatch.setattr(strong_training, "EVERY", 1)
+    monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    monkeypatch.setattr(training, "EVERY", 1)
     return home.checkpoints
 
 
@@ -190,14 +191,14 @@ class Interrupted(KeyboardInterrupt): ...
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, modality: str, after: int) -> None:
     """End the command when a training has done so many steps, as a kill would."""
-    step = strong_training.Training._step
+    step = training.Training._step
 
     def limited(training: Any, items: np.ndarray) -> Any:
         if training.done == after and training.model.encoder is INPUTS[modality].encoder:
             raise Interrupted
         return step(training, items)
 
-    monkeypatch.setattr(strong_training.Training, "_step", limited)
+    monkeypatch.setattr(training.Training, "_step", limited)
 
 
 @pytest.mark.parametrize(("modality", "after", "kept"), [("image", 3, 2), ("text", 1, 0)])
@@ -227,7 +228,7 @@ def test_an_interrupted_training_ends_with_the_same_weights_and_vectors(
     assert not list(folder.glob("*.safetensors")) and len(list(folder.glob("*.steps.pt"))) == bool(kept)
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(strong_training._Looked, "__getitem__", lambda own, n: pytest.fail("it looks at items again"))
+        patched.setattr(training._Looked, "__getitem__", lambda own, n: pytest.fail("it looks at items again"))
         assert extract(home, data, *only) == 0
     assert (f"going on from step {kept} of 4" in capsys.readouterr().err) == bool(kept)
     assert all_there() == whole
@@ -390,22 +391,22 @@ def test_the_published_recipe(home: Home, data: Path, monkeypatch: pytest.Monkey
     rows = items.read_text().splitlines()
     items.write_text("\n".join([rows[0], *(f"{row.rpartition(',')[0]},same words" for row in rows[1:])]) + "\n")
     contents, attended, masked = {}, {}, {}
-    training, hidden = strong_training.Training, strong_training.Training._step.__globals__["hidden"]
+    trainer, hidden = training.Training, training.Training._step.__globals__["hidden"]
     for make in (strong.PERCEPTOR, strong_modalbed.PERCEPTOR):
         perceptor = opened(home, data, make)
         name, seen = perceptor.name, []
 
         def noted(model: Any, recipe: Recipe, content: np.ndarray, *more: Any, name: str = name) -> Any:
             contents[name] = len(set(content.tolist()))
-            return training(model, recipe, content, *more)
+            return trainer(model, recipe, content, *more)
 
         def shown(views: Views, *more: Any, seen: list[Views] = seen) -> Views:
             seen.append(views)
             return hidden(views, *more)
 
         with monkeypatch.context() as patched:
-            patched.setattr(strong_training, "Training", noted)
-            patched.setitem(training._step.__globals__, "hidden", shown)
+            patched.setattr(training, "Training", noted)
+            patched.setitem(trainer._step.__globals__, "hidden", shown)
             perceptor.ready(["text"])
         attended[name] = seen[0].text is None
         masked[name] = len(seen) / RECIPE.epochs
@@ -442,7 +443,7 @@ def test_views_of_one_item_and_equal_items_are_alike(home: Home, tmp_path: Path)
     table = (data / "dataset.toml").read_text().replace("{id}.png", "{id}_{view}.png")
     (data / "dataset.toml").write_text(table + "views = 2\n")
     lesson = opened(home, data)._lesson("image")
-    examples, content = strong_training._examples(lesson, strong_training._look(lesson, "cpu"))
+    examples, content = training._examples(lesson, training._look(lesson, "cpu"))
     assert len(examples) == 2 * ITEMS
     assert len(set(content[:4].tolist())) == 1 and len(set(content.tolist())) == ITEMS - 1
     assert (content[::2] == content[1::2]).all()
@@ -514,7 +515,7 @@ def test_one_process_trains_and_the_other_waits(
 ) -> None:
     monkeypatch.setattr(StrongPerceptor, "recipe_of_all", replace(RECIPE, epochs=1))
     lesson, begun, trainings = opened(home, data)._lesson("text"), threading.Event(), []
-    real = strong_training._train
+    real = training._train
 
     def slow(*own: Any) -> None:
         trainings.append(own)
@@ -522,11 +523,11 @@ def test_one_process_trains_and_the_other_waits(
         time.sleep(0.3)
         real(*own)
 
-    monkeypatch.setattr(strong_training, "_train", slow)
-    other = threading.Thread(target=strong_training.train, args=(lesson, home, "cpu"))
+    monkeypatch.setattr(training, "_train", slow)
+    other = threading.Thread(target=training.train, args=(lesson, home, "cpu"))
     other.start()
     assert begun.wait(30)
-    strong_training.train(lesson, home, "cpu")
+    training.train(lesson, home, "cpu")
     other.join(30)
     assert len(trainings) == 1 and "another process trains it" in capsys.readouterr().err
     assert lesson.file("safetensors").is_file()
@@ -581,12 +582,12 @@ def test_the_released_layout_is_read_whole(checkpoints: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_prepare_the_same_batches(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strong_training, "MOST_WORKERS", 1)
+    monkeypatch.setattr(training, "MOST_WORKERS", 1)
     lesson = opened(home, data)._lesson("image")
     examples = [(item, 0) for item in lesson.items]
     wanted = [np.array([3, 1, 2]), np.array([0, 15])]
     alone, beside = (
-        [np.stack(own) for own in strong_training._loaded(strong_training._Batch(lesson, examples), wanted, device)]
+        [np.stack(own) for own in training._loaded(training._Batch(lesson, examples), wanted, device)]
         for device in ("cpu", "cuda")
     )
     assert len(alone) == 2
@@ -605,7 +606,7 @@ def test_what_a_training_kept_and_is_damaged_is_made_again(
     shutil.rmtree(home.checkpoints / "strong")
     with monkeypatch.context() as patched:
         interrupt(patched, "text", 1)
-        patched.setattr(strong_training, "SAVE_EVERY", 1)
+        patched.setattr(training, "SAVE_EVERY", 1)
         assert extract(home, data, *only) != 0
     (path,) = (home.checkpoints / "strong/small/strong").glob(f"*.{ending}")
     content = bytearray(path.read_bytes())

@@ -224,7 +224,7 @@ def test_trainings_are_units_of_their_own_before_the_shards(
     (trainings, needs, none), (shards, _, after) = engine.asked
     assert [unit.name for unit in trainings] == [f"small training school {m}" for m in ("image", "text", "audio")]
     assert needs.alone and none == [] and after == trainings
-    assert {unit.function for unit in shards} == {"mgx.extract.units:embed"}
+    assert {unit.function for unit in shards} == {"mgx.extract.job.units:embed"}
     engine = loopback(1)
     assert command(other(home), data, "--on", "ray", perceptors=["school:School"]) == 1
     assert len(engine.asked) == 1 and not other(home).embeddings.exists()  # nothing to encode without it

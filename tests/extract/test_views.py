@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgx.extract import pixels, spectrogram, words
+from mgx.extract.decode import clip_tokens, pixels, spectrogram
 from mgx.shared.errors import BadItem
 from tests.extract import formula
 
@@ -84,10 +84,10 @@ def test_a_click_is_no_sound() -> None:
     ],
 )
 def test_words(text: str, ids: list[int]) -> None:
-    made = words.tokens([text])[0].tolist()
+    made = clip_tokens.tokens([text])[0].tolist()
     assert made == [49406, *ids, 49407, *[0] * (75 - len(ids))]
 
 
 def test_what_is_too_long_keeps_its_end() -> None:
-    (made,) = words.tokens(["word " * 100]).tolist()
+    (made,) = clip_tokens.tokens(["word " * 100]).tolist()
     assert len(made) == 77 and made[-1] == 49407 and made[-2] not in (0, 49407)

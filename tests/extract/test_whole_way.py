@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mgx.extract import fetch_cli
+from mgx.extract.download import fetch_cli
 from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.home import Home

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgx.extract import weights
 from mgx.extract.encoders import imagebind as network
 from mgx.extract.perceptors import languagebind
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.perceptors.unibind import UniBind
+from mgx.extract.weights import checkpoints
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.store import open_store, store_folder
@@ -92,9 +92,9 @@ def any_sum(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """ImageBind's published checksum is not asked for, so that its file is read at all."""
     known = [
         one.model_copy(update={"source": tuple(_unsummed(source) for source in one.source)})
-        for one in weights.known_checkpoints()
+        for one in checkpoints.known_checkpoints()
     ]
-    monkeypatch.setattr(weights, "known_checkpoints", lambda: tuple(known))
+    monkeypatch.setattr(checkpoints, "known_checkpoints", lambda: tuple(known))
     return world
 
 
@@ -176,7 +176,7 @@ def test_another_file_than_was_published_is_one_line(world: World, monkeypatch: 
     assert "mgx checkpoint fetch imagebind" in line
     with path.open("r+b") as stream:
         stream.truncate(4803584173)
-    monkeypatch.setattr(weights, "digest_once", lambda path, size, changed: "0" * 64)  # it would take a minute
+    monkeypatch.setattr(checkpoints, "digest_once", lambda path, size, changed: "0" * 64)  # it would take a minute
     assert world.extract("imagebind") == 2
     assert "has sha256 0000" in world.err and "expected d6f6c22b" in world.err
 

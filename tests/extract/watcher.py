@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from eyes import Eyes
 
-from mgx.extract import media
+from mgx.extract.decode import media
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
 

@@ -19,7 +19,7 @@ from mgx.learn.algorithm import ALGORITHMS, Common, known_as
 from mgx.learn.domainbed import OneByOne
 from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import key_of
-from mgx.learn.model import OneModel
+from mgx.learn.one_model import OneModel
 from mgx.learn.train import Model, Stack, train
 from mgx.shared import registry
 from mgx.shared.cli import run

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mgx.learn.features import feature_sets
 from mgx.learn.measure import confusion, score
-from mgx.learn.model import OneModel
+from mgx.learn.one_model import OneModel
 from mgx.learn.replay import replay
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest, NotThere

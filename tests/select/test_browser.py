@@ -7,7 +7,7 @@ import pytest
 
 from mgx.select.overview import survey
 from mgx.select.report import Section, render_report
-from mgx.select.sheet import Sheet
+from mgx.select.text_grid import Sheet
 from mgx.shared.home import Home
 from tests.select.browser import Page, find_browser, opened
 from tests.select.conftest import fill

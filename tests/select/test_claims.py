@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from mgx.select.answers import of_claims
+from mgx.select.answer_sheets import of_claims
 from mgx.select.claims import CLAIMS, Finding, findings
 from mgx.select.observed import Observed, Sample, published_samples, samples
 from mgx.select.overview import survey
-from mgx.select.sheet import to_markdown
+from mgx.select.text_grid import to_markdown
 from mgx.shared.home import Home
 from mgx.shared.records import write_records
 from tests.select.conftest import baseline_records, sweep_records

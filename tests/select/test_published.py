@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 from scipy.stats import t
 
-from mgx.select.against_published import compare_published
-from mgx.select.answers import of_comparison
-from mgx.select.beside import Block, Both, Comparison
+from mgx.select.answer_sheets import of_comparison
+from mgx.select.compare_published import compare_published
+from mgx.select.compare_sets import Block, Both, Comparison
 from mgx.select.overview import survey
 from mgx.select.published import AVERAGE, HALF_WIDTH, Published, floor_of, published_results
-from mgx.select.sheet import Sheet, to_markdown
+from mgx.select.text_grid import Sheet, to_markdown
 from mgx.shared.home import Home
 from mgx.shared.records import RunRecord, write_records
 from tests.select.conftest import make_record

@@ -13,7 +13,7 @@ from mgx.select.figures import embeddings, unseen
 from mgx.select.overview import Overview, survey
 from mgx.select.projection import MOST_POINTS, Projection, principal, project
 from mgx.select.report import Section, readings, render_report
-from mgx.select.sheet import Sheet
+from mgx.select.text_grid import Sheet
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
 from mgx.shared.store import Plan, Rows, plan_store, rows_digest

@@ -12,7 +12,7 @@ from scipy.stats import friedmanchisquare, wilcoxon
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from mgx.select.critical import write_diagram
-from mgx.select.items import Predictions, predictions_path, read_predictions, resampled
+from mgx.select.item_resampling import Predictions, predictions_path, read_predictions, resampled
 from mgx.select.observed import Observed, Sample, samples
 from mgx.select.overview import survey
 from mgx.select.statistics import critical_difference, holm_adjusted, rank, signed_rank, statistics

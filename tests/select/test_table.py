@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from mgx.select.boards import Board, gather
-from mgx.select.faces.json import to_json
-from mgx.select.faces.markdown import to_markdown
-from mgx.select.faces.table import to_terminal
+from mgx.select.formats.json import to_json
+from mgx.select.formats.markdown import to_markdown
+from mgx.select.formats.table import to_terminal
 from mgx.select.render import cell_text
 from mgx.select.table import Row, Table, tabulate
 from mgx.shared.records import RunRecord

@@ -20,12 +20,12 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from mgx.shared import bring
+from mgx.shared import address
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest, Damaged, NotThere
-from mgx.shared.fetch import fetch, unpack
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home, find_home
+from mgx.shared.pack_install import fetch, unpack
 from mgx.shared.store import open_store, store_folder, stores
 
 Mgx = Callable[..., int]
@@ -220,7 +220,7 @@ def test_missing_and_damaged_shards_are_mended(pack, origin, other):
 KILLED = """
 import os, sys
 from pathlib import Path
-from mgx.shared import fetch
+from mgx.shared import pack_install
 from mgx.shared.home import find_home
 from mgx.shared.store import EmbeddingStore
 calls = 0
@@ -232,8 +232,8 @@ def dies(original):
             os._exit(9)
         return original(*args, **kwargs)
     return wrapped
-fetch.sync = dies(fetch.sync)
-fetch.fetch(Path({pack!r}), find_home({home!r}))
+pack_install.sync = dies(pack_install.sync)
+pack_install.fetch(Path({pack!r}), find_home({home!r}))
 """
 
 
@@ -537,7 +537,7 @@ def downloads(pack: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return types.SimpleNamespace(address=f"{kind} {repo} {path} {revision}", size=5, sha256="5e")
 
     for name, stand_in in (("Address", str), ("download", give), ("hub_file", find)):
-        monkeypatch.setattr(bring, name, stand_in)
+        monkeypatch.setattr(address, name, stand_in)
     return asked
 
 

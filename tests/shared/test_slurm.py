@@ -14,7 +14,7 @@ from mgx.shared.engine import Needs, Unit, apart, make_engine
 from mgx.shared.engines.slurm import Job
 from mgx.shared.errors import BadRequest, NotThere, WorkFailed
 from mgx.shared.jobs import HandedIn, new_folder, tell_ended, tell_handed_in
-from mgx.shared.status import look
+from mgx.shared.status_cli import look
 
 SBATCH = """#!{python}
 import pathlib, sys

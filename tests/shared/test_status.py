@@ -13,7 +13,7 @@ import pytest
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split, Sweep, write_records, write_sweep
-from mgx.shared.status import Status, look
+from mgx.shared.status_cli import Status, look
 from mgx.shared.store import plan_store
 
 WORK = """
@@ -183,7 +183,7 @@ def test_watch_looks_again_until_stopped(home, monkeypatch, capsys):
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("mgx.shared.status.time.sleep", nap)
+    monkeypatch.setattr("mgx.shared.status_cli.time.sleep", nap)
     assert run(["--home", str(home.root), "status", "--watch", "--json"]) == 130
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and all(json.loads(line)["running"] == [] for line in lines)

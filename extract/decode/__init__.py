@@ -1,0 +1,1 @@
+"""Files to arrays: whatever can be said of media without asking who will encode them."""

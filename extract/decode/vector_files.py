@@ -1,0 +1,146 @@
+"""Files of ready-made vectors: named arrays in an .npz, .parquet or .h5 file."""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgx.extract.decode.hdf5 import own_array, require_texts
+from mgx.shared.errors import BadManifest
+from mgx.shared.files import whole_file
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def read_arrays(path: Path) -> Arrays:
+    """All arrays of a file by name. Nothing in it is executed. BadManifest if it cannot be read."""
+    read = {".npz": _npz, ".parquet": _parquet, ".h5": _h5, ".hdf5": _h5}.get(path.suffix)
+    if read is None:
+        raise BadManifest(f"{path}: ready-made vectors are .npz, .parquet, .h5 or .hdf5 files.")
+    try:
+        return read(path)
+    except BadManifest:
+        raise
+    except Exception as error:  # three libraries, each with its own errors for a broken file
+        raise BadManifest(f"{path}: cannot be read: {error}") from error
+
+
+def texts(arrays: Arrays, key: str, where: str) -> list[str]:
+    """An array of names as text: (item,) of text, bytes or whole numbers."""
+    if key not in arrays:
+        raise BadManifest(f"{where}: no array {key!r}. There are: {', '.join(arrays) or 'none'}.")
+    array = arrays[key]
+    if array.ndim != 1 or array.dtype.kind not in "UTSOiu":
+        raise BadManifest(f"{where}: {key!r} is {array.dtype} of shape {array.shape}, expected one name an item.")
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise BadManifest(f"{where}: {key!r} is not UTF-8: {error}.") from error
+
+
+def matrix(arrays: Arrays, key: str, where: str) -> np.ndarray:
+    """An array of vectors: (item, feature) of numbers."""
+    if key not in arrays:
+        raise BadManifest(f"{where}: no array {key!r}. There are: {', '.join(arrays) or 'none'}.")
+    array = arrays[key]
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
+        raise BadManifest(
+            f"{where}: {key!r} is {array.dtype} of shape {array.shape}, expected (item, feature) numbers."
+        )
+    return array
+
+
+def _npz(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _h5(path: Path) -> Arrays:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        require_texts(path, file)
+        arrays = {key: own_array(file, key, texts=True) for key in file if not _is_group(file, key)}
+    return {key: array for key, array in arrays.items() if array.shape}
+
+
+def _is_group(file: Any, key: str) -> bool:
+    """Whether a name stands for arrays of its own, which are not read."""
+    import h5py
+
+    return file.get(key, getclass=True, getlink=True) is h5py.HardLink and file.get(key, getclass=True) is h5py.Group
+
+
+def _parquet(path: Path) -> Arrays:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(path)
+    return {name: _column(table.column(name), f"{path}: column {name!r}") for name in table.column_names}
+
+
+def _column(column: Any, where: str) -> np.ndarray:
+    """A column of names, or of lists of one length; a null list is a row of NaN, a null name is ""."""
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    kind = column.type
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return np.array(["" if row is None else row for row in column.to_pylist()])
+    there = column.is_valid().to_numpy()
+    lists = column.drop_null()
+    widths = compute.unique(compute.list_value_length(lists)).to_pylist()
+    if len(widths) > 1:
+        raise BadManifest(f"{where}: lists of {min(widths)} and of {max(widths)} numbers, expected one width.")
+    width = max(widths, default=0)
+    # float64 holds every float32 exactly; the store narrows.
+    rows = np.full((len(column), width), np.nan)
+    rows[there] = compute.list_flatten(lists).cast("float64").to_numpy().reshape(-1, width)
+    return rows
+
+
+def write_arrays(path: Path, arrays: Arrays, provenance: Mapping[str, Any]) -> list[str]:
+    """Write a file that `read_arrays` reads, whole or not at all; returns the arrays that it cannot hold.
+
+    Rows of NaN are missing vectors. The provenance is JSON text: an array of that name in an .npz, the key `mgx`
+    of a .parquet's metadata. The same arrays give the same bytes.
+    """
+    with whole_file(path) as draft:
+        return WRITERS[path.suffix](draft, arrays, json.dumps(provenance, ensure_ascii=False))
+
+
+def _write_npz(path: Path, arrays: Arrays, provenance: str) -> list[str]:
+    # As numpy.savez does, which however takes some names for its own arguments.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in {**arrays, "provenance": np.array(provenance)}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return []
+
+
+def _write_parquet(path: Path, arrays: Arrays, provenance: str) -> list[str]:
+    """A column each, of one length: shorter ones end with nulls, longer ones than `id` are left out."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    items = len(arrays["id"])
+    columns, left_out = {}, []
+    for name, array in arrays.items():
+        if len(array) > items:
+            left_out.append(name)
+            continue
+        if array.ndim == 1:
+            columns[name] = pyarrow.array([*array.tolist(), *[None] * (items - len(array))], pyarrow.string())
+            continue
+        padded = np.full((items, array.shape[1]), np.nan, array.dtype)
+        padded[: len(array)] = array
+        missing = pyarrow.array(np.isnan(padded).all(1))
+        columns[name] = pyarrow.FixedSizeListArray.from_arrays(padded.ravel(), array.shape[1], mask=missing)
+    table = pyarrow.table(columns).replace_schema_metadata({"mgx": provenance})
+    parquet.write_table(table, path)
+    return left_out
+
+
+WRITERS: Mapping[str, Callable[[Path, Arrays, str], list[str]]] = {".npz": _write_npz, ".parquet": _write_parquet}

@@ -1,0 +1,1 @@
+"""Embeddings from other programs, and for them."""

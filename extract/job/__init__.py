@@ -1,0 +1,1 @@
+"""The extraction job: items through perceptors into stores, a shard at a time."""

@@ -1,0 +1,1 @@
+"""Strong perceptors: encoders that learn from one modality alone."""

@@ -1,0 +1,1 @@
+"""Weights of perceptors: found, fetched, read and verified."""

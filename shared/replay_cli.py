@@ -1,0 +1,75 @@
+"""`mgx replay`: what stands behind a cell of a table, trained once more and kept whole."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from mgx.shared.errors import BadRequest, WorkFailed
+from mgx.shared.home import Home
+from mgx.shared.progress import progress, say
+
+EXAMPLES = """
+\b
+Examples:
+  mgx replay homeobjects/litebind/erm/depth
+  mgx replay nyudv2/imagebind/eqrm/depth --method loo --protocol modalbed
+  mgx replay nyudv2/imagebind/zeroshot/depth
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("cells", nargs=-1, required=True, metavar="DATASET/PERCEPTOR/ALGORITHM/MODALITY...")
+@click.option("--method", default="tm", show_default=True, metavar="tm|loo|oracle", help="Whose choice to repeat.")
+@click.option("--metric", metavar="accuracy|balanced|f1", help="What it was chosen by, as for mgx select.")
+@click.option("--setting", default="", metavar="weak|strong", help="Where tables of both have the cell.")
+@click.option("--protocol", default="", metavar="NAME", help="Where tables of several have the cell.")
+@click.option("--steps", default=0, metavar="N", help="Where tables of several budgets have the cell.")
+@click.option("--train", default="", metavar="M,M", help="Where learners were trained on several sets of modalities.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.pass_obj
+def replay(
+    home: Home,
+    cells: tuple[str, ...],
+    method: str,
+    metric: str | None,
+    setting: str,
+    protocol: str,
+    steps: int,
+    train: str,
+    device: str,
+) -> None:
+    """Repeat the runs that a table's cell was chosen from, one a trial.
+
+    Writes the model, the prediction for each test item and the confusion matrix; says whether the score is the
+    recorded one. Statistics then compare algorithms item by item: mgx select --statistics.
+    """
+    from mgx.shared.device import check_device
+
+    # Two rooms at work, opened by name as by the front door: one knows what was chosen, the other how to train it.
+    choosing: Any = import_module("mgx.select.chosen_runs")
+    training: Any = import_module("mgx.learn.replay")
+    check_device(device)
+    wanted = []
+    for cell in cells:
+        names = cell.split("/")
+        if len(names) != 4 or not all(names):
+            raise BadRequest(f"{cell!r} names no cell. Give data set/perceptor/algorithm/unseen modality.")
+        trained = frozenset(name.strip() for name in train.split(",") if name.strip())
+        wanted += choosing.picks(home, choosing.CellName(*names, setting, protocol, steps, trained), method, metric)
+    other = 0
+    with progress() as bars:
+        for pick in wanted:
+            done = training.replay(home, pick.record, pick.step, bars, device)
+            run, now, then = pick.record.run, done.score.accuracy, done.recorded.accuracy
+            told = "as recorded" if done.same else f"recorded {100 * then:.2f}"
+            say(
+                f"{run.algorithm} on {run.test[0]}, trial {run.trial_seed}, step {pick.step}: "
+                f"accuracy {100 * now:.2f} on {done.items} items, {told}: {done.folder}"
+            )
+            other += abs(now - then) * done.items > max(1.0, 0.01 * done.items)
+    if other:
+        raise WorkFailed(
+            f"{other} of {len(wanted)} runs gave another score than recorded, by more than rounding explains. Were "
+            "they made with other versions, or on another device? mgx doctor says what is installed here."
+        )

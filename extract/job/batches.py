@@ -3,11 +3,17 @@
 What goes into a batch depends on the shard's views and on the size asked for, and on nothing else: not on when a
 view came, not on who prepared it. A batch holds so many views, and of large ones (films) so many fewer that it takes
 no more memory than one of pictures. Equal texts of a shard are encoded once.
+
+A GPU gets the next batch while it computes one: batches are handed to threads, each of which copies its own there and
+waits for its vectors. On a CPU they are encoded where they are gathered: copying and computing want the same cores.
 """
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,12 +23,18 @@ from mgx.shared.errors import BadEmbedding, WorkFailed
 from mgx.shared.progress import say
 
 VIEWS = {"cpu": 16, "cuda": 128}  # of a batch, where nobody asks for another number
+AHEAD = {"cpu": 0, "cuda": 2}  # batches that are encoded while the next is gathered
 NUMBERS = 2**18  # of a view that counts as one: a picture of 224 pixels a side has 3/5 of them
 
 
 def default_batch(device: str) -> int:
     """Views of a batch on a device."""
     return VIEWS[device.partition(":")[0]]
+
+
+def batches_ahead(device: str) -> int:
+    """Batches that are encoded on a device while the next is gathered."""
+    return AHEAD[device.partition(":")[0]]
 
 
 def numbers_of(view: Any) -> int:
@@ -54,28 +66,65 @@ class Encoder:
     store: str  # for messages
     features: int
     batch: int  # views
-    seconds: float = field(default=0.0, init=False)
+    ahead: int = 0  # batches under way while the caller gathers the next
+    fitted: dict[tuple[str, str], int] = field(default_factory=dict)  # views that did, of a perceptor's modality
+    seconds: float = field(default=0.0, init=False)  # in which anything was encoded
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._most = self.batch  # views that fitted into memory so far
+        self._threads: ThreadPoolExecutor | None = None
+        self._clock, self._running, self._since = Lock(), 0, 0.0
+
+    @property
+    def _what(self) -> tuple[str, str]:
+        return self.perceptor.name, self.modality
+
+    def start(self, views: Sequence[Any]) -> "Future[np.ndarray]":
+        """(view, feature), now or later. The first batch is waited for: it loads the weights."""
+        if not self.ahead:
+            done: Future[np.ndarray] = Future()
+            done.set_result(self(views))
+            return done
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.ahead, "encode")
+        started = self._threads.submit(self, views)
+        if not self.calls:
+            started.result()
+        return started
+
+    def close(self) -> None:
+        """End the threads. What they have not begun is dropped."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+            self._threads = None
 
     def __call__(self, views: Sequence[Any]) -> np.ndarray:
         """(view, feature). WorkFailed if there is not even memory for one view."""
-        begun = time.perf_counter()
-        done: list[np.ndarray] = []
-        start = 0
-        while start < len(views):
-            piece = views[start : start + self._most]
-            vectors = self._attempt(piece)
-            if vectors is None:
-                self._halve(len(piece))
-            else:
-                done.append(vectors)
-                start += len(piece)
-        self.seconds += time.perf_counter() - begun
-        self.calls += 1
-        return np.concatenate(done)
+        self._count(1)
+        try:
+            done: list[np.ndarray] = []
+            start = 0
+            while start < len(views):
+                piece = views[start : start + self.fitted.get(self._what, self.batch)]
+                vectors = self._attempt(piece)
+                if vectors is None:
+                    self._halve(len(piece))
+                else:
+                    done.append(vectors)
+                    start += len(piece)
+            return np.concatenate(done)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        """One batch more or less is under way: where they overlap, seconds count once."""
+        with self._clock:
+            now = time.perf_counter()
+            if self._running:
+                self.seconds += now - self._since
+            self._since = now
+            self._running += change
+            self.calls += change < 0
 
     def _attempt(self, views: Sequence[Any]) -> np.ndarray | None:
         """The vectors, or None if memory ran out."""
@@ -97,9 +146,9 @@ class Encoder:
                 f"{self.store}: there is not memory enough to encode one view. What is finished is kept. "
                 "Free some, or use another --device or --precision."
             )
-        if self._most == self.batch:
+        if self._what not in self.fitted:
             say(f"{self.store}: out of memory with {views} views at once; going on with fewer.")
-        self._most = views // 2
+        self.fitted[self._what] = views // 2
         _return_unused()
 
 
@@ -126,6 +175,7 @@ class Vectors:
         self._sums = np.zeros((items, encoder.features), np.float64)
         self._counts = np.zeros(items, np.int64)
         self._waiting: list[tuple[Any, list[int]]] = []  # views, and the items whose they are
+        self._sent: deque[tuple[list[tuple[Any, list[int]]], Future[np.ndarray]]] = deque()
         self._numbers = 0
         self._texts: dict[str, list[int] | np.ndarray] = {}  # who waits for a text, then its vector
 
@@ -152,17 +202,24 @@ class Vectors:
     def means(self) -> np.ndarray:
         """(item, feature) float32, NaN where an item has no view."""
         self._encode()
+        self._receive(0)
         with np.errstate(invalid="ignore"):
             return (self._sums / np.where(self._counts, self._counts, np.nan)[:, None]).astype(np.float32)
 
     def _encode(self) -> None:
         waiting, self._waiting, self._numbers = self._waiting, [], 0
-        if not waiting:
-            return
-        for (view, items), vector in zip(waiting, self.encoder([view for view, _ in waiting]), strict=True):
-            self._count(items, vector)
-            if isinstance(view, str):
-                self._texts[view] = vector
+        if waiting:
+            self._sent.append((waiting, self.encoder.start([view for view, _ in waiting])))
+            self._receive(self.encoder.ahead)
+
+    def _receive(self, most: int) -> None:
+        """Wait until no more than so many batches are under way, and count the vectors of the others in their order."""
+        while len(self._sent) > most:
+            waiting, vectors = self._sent.popleft()
+            for (view, items), vector in zip(waiting, vectors.result(), strict=True):
+                self._count(items, vector)
+                if isinstance(view, str):
+                    self._texts[view] = vector
 
     def _count(self, items: list[int], vector: np.ndarray) -> None:
         for item in items:

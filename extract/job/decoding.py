@@ -18,7 +18,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
@@ -91,14 +93,23 @@ class Decoding:
         self.perceptors, self.openings, self.workers, self.batch = perceptors, openings, workers, batch
         self.seconds = 0.0  # that one process takes to prepare an item of the modality at hand
         self.busy = 0  # workers that prepare this modality
-        self._pool: ProcessPoolExecutor | None = None
+        self.fitted: dict[tuple[str, str], int] = {}  # what encoders learn of the device's memory (`Encoder`)
+        self._pool: Workers | None = None
 
     def __enter__(self) -> "Decoding":
         return self
 
-    def __exit__(self, *ending: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *ending: object) -> None:
+        if kind is not None:
+            self.end()
+        elif self._pool is not None:
+            self._pool.shutdown()
+
+    def end(self) -> None:
+        """End the workers at once, whatever they are doing: nobody wants it any more."""
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.end()
+            self._pool = None
 
     def prepared(self, jobs: Iterator[Job], total: int) -> Iterator[tuple[Job, list[Prepared]]]:
         """Every job with what its wishes got, in the order of jobs, of which there are `total`.
@@ -162,10 +173,23 @@ class Decoding:
                 future.cancel()
 
 
-def start_workers(workers: int, openings: Mapping[str, Opening]) -> ProcessPoolExecutor:
+class Workers(ProcessPoolExecutor):
+    """A pool whose processes can be ended at once: each holds one end of a pipe, and ends when the other is closed."""
+
+    def __init__(self, workers: int, context: BaseContext, openings: Mapping[str, Opening]) -> None:
+        wanted, self._wanted = context.Pipe(duplex=False)
+        super().__init__(workers, context, _start, (openings, wanted))
+
+    def end(self) -> None:
+        """Waits for no work, only for the processes to be gone."""
+        self._wanted.close()
+        self.shutdown(cancel_futures=True)
+
+
+def start_workers(workers: int, openings: Mapping[str, Opening]) -> Workers:
     """Processes that are no copies of this one, which has threads and perhaps a GPU. Ctrl-C is not for them."""
     if "forkserver" not in get_all_start_methods():
-        return ProcessPoolExecutor(workers, get_context("spawn"), _start, (openings,))
+        return Workers(workers, get_context("spawn"), openings)
     from multiprocessing import forkserver, resource_tracker
 
     resource_tracker.ensure_running()
@@ -176,28 +200,26 @@ def start_workers(workers: int, openings: Mapping[str, Opening]) -> ProcessPoolE
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return ProcessPoolExecutor(workers, context, _start, (openings,))
+    return Workers(workers, context, openings)
 
 
 _openings: dict[str, Opening] = {}  # in a worker: the perceptors that it may be asked for
 _opened: dict[str, Perceptor] = {}  # and those that it was
 
 
-def _start(openings: Mapping[str, Opening]) -> None:
+def _start(openings: Mapping[str, Opening], wanted: Connection) -> None:
     """What a worker does first."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_when_not_wanted, args=(wanted,), daemon=True).start()
     torch.set_num_threads(1)
     _openings.update(openings)
 
 
-def _end_with_parent() -> None:
-    """A parent that was killed cannot say that nothing more is wanted."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
+def _end_when_not_wanted(wanted: Connection) -> None:
+    """The parent closes its end of the pipe, or was killed, which closes it too. Nobody ever sends anything."""
+    wait([wanted])
     os._exit(1)
 
 

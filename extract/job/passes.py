@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from mgx.extract.job.batches import Encoder, Vectors
+from mgx.extract.job.batches import Encoder, Vectors, batches_ahead
 from mgx.extract.job.decoding import Decoding, Job, Prepared, Wish
 from mgx.extract.job.pace import Pace
 from mgx.extract.job.tasks import Outcome, Task, media_of, outcome_of, stale
@@ -41,7 +41,7 @@ def run_pass(
         fillings = []
         for task in sorted(tasks, key=lambda task: task.plan.perceptor):  # two commands lock in one order
             store = stores.enter_context(plan_store(home, task.plan, task.rows, anew))
-            fillings.append(Filling(task, store, decoding.batch, stale(task, store, retry)))
+            fillings.append(Filling(task, store, decoding, device, stale(task, store, retry)))
         fill(fillings, decoding, progress, device)
         done = {filling.task.plan.perceptor: filling for filling in fillings}
         own = [done[task.plan.perceptor] for task in tasks]
@@ -59,12 +59,16 @@ def fill(fillings: Sequence["Filling"], decoding: Decoding, progress: Progress, 
     what = f"{plan.dataset} {plan.modality}"
     progress.start(what, len(rows))
     pace = Pace(what, device, [filling.encoder for filling in fillings if filling.missing], decoding, len(rows))
-    for job, made in decoding.prepared(_jobs(fillings, rows), len(rows)):
-        wanting = (filling for filling in fillings if filling.lacks(job.row))
-        for filling, views in zip(wanting, made, strict=True):
-            filling.take(job.row, views)
-        progress.advance()
-        pace.advance()
+    try:
+        for job, made in decoding.prepared(_jobs(fillings, rows), len(rows)):
+            wanting = (filling for filling in fillings if filling.lacks(job.row))
+            for filling, views in zip(wanting, made, strict=True):
+                filling.take(job.row, views)
+            progress.advance()
+            pace.advance()
+    finally:
+        for filling in fillings:
+            filling.encoder.close()
 
 
 def _jobs(fillings: Sequence["Filling"], rows: np.ndarray) -> Iterator[Job]:
@@ -80,9 +84,19 @@ def _jobs(fillings: Sequence["Filling"], rows: np.ndarray) -> Iterator[Job]:
 class Filling:
     """One store, of which some shards are being written. Nobody else writes them meanwhile."""
 
-    def __init__(self, task: Task, store: EmbeddingStore, batch: int, shards: Iterable[int]) -> None:
+    def __init__(
+        self, task: Task, store: EmbeddingStore, decoding: Decoding, device: str, shards: Iterable[int]
+    ) -> None:
         self.task, self.store = task, store
-        self.encoder = Encoder(task.perceptor, task.encoded_as, str(store), task.plan.features, batch)
+        self.encoder = Encoder(
+            task.perceptor,
+            task.encoded_as,
+            str(store),
+            task.plan.features,
+            decoding.batch,
+            batches_ahead(device),
+            decoding.fitted,
+        )
         self.missing = frozenset(shards)
         self.written = 0
         self.refused: list[str] = []

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,11 @@ import numpy as np
 LEAST = 2**14  # bytes of an array, below which the pipe is as good
 ALIGNED = 64  # bytes: where an array may begin
 
-_numbers = count()
-
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a worker may write: `size` bytes from `start` of a file. `number` tells one memory from the next that has
-    its file's name."""
+    """Where a worker may write: `size` bytes from `start` of a file. `number` is the file's own (its inode): the next
+    memory may have the same name, and what comes too late for this one must not be written there."""
 
     file: str
     number: int
@@ -58,7 +55,7 @@ class Slots:
             self._handle = os.memfd_create("mgx views")
             os.truncate(self._handle, self.size * self.slots)
             self._memory = mmap.mmap(self._handle, self.size * self.slots)
-            file, number = f"/proc/{os.getpid()}/fd/{self._handle}", next(_numbers)
+            file, number = f"/proc/{os.getpid()}/fd/{self._handle}", os.fstat(self._handle).st_ino
             self._free = [Slot(file, number, n * self.size, self.size) for n in range(self.slots)]
         return self
 
@@ -115,11 +112,11 @@ def bytes_of(made: Any) -> int:
 
 @lru_cache(maxsize=1)
 def _memory_of(file: str, number: int) -> mmap.mmap | None:
-    """None where this process may not open the other's memory."""
+    """None where this process may not open the other's memory, or it is gone."""
     with suppress(OSError):
         handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
-            return mmap.mmap(handle, 0)
+            return mmap.mmap(handle, 0) if os.fstat(handle).st_ino == number else None
         finally:
             os.close(handle)
     return None

@@ -186,10 +186,11 @@ def embed(
                 task.perceptor.ready([task.encoded_as])  # it is: this finds it, or says what is missing here
                 store = _store(received(home), task)
                 missing = stale(task, store, retry, shards[task.plan.perceptor])
-                fillings.append(Filling(task, store, decoding.batch, missing))
+                fillings.append(Filling(task, store, decoding, order["device"], missing))
         fill(fillings, decoding, Quiet(), order["device"])
     except BaseException:
-        _open.cache_clear()  # its workers may be dead, or its data set another one by now
+        decoding.end()  # its workers may be dead, or its data set another one by now
+        _open.cache_clear()
         raise
     return [_told(filling, shards[filling.task.plan.perceptor]) for filling in fillings]
 

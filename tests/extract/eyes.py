@@ -66,19 +66,21 @@ class Wide(Eyes):
 
 
 class Fragile(Eyes):
-    """Ends the process that prepares a picture or sound beside which a file `die` lies, hangs where it is `hang`."""
+    """Ends the process that prepares item 13 beside which a file `die` lies, and hangs where it is `hang`, in which may
+    stand how many seconds a worker may take for an item."""
 
     name = "fragile"
 
-    def __init__(self, home: Home, device: str) -> None:
-        super().__init__(home, device)
-        decoding.LONGEST = float(os.environ.get("MGX_TEST_LONGEST", decoding.LONGEST))
-
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
-        if isinstance(source, Path) and (source.parent / "die").exists() and source.stem.startswith("i13"):
-            os._exit(3)
-        if isinstance(source, Path) and (source.parent / "hang").exists() and source.stem.startswith("i13"):
-            time.sleep(600)
+        if isinstance(source, Path):
+            last = source.stem.startswith("i13")
+            if last and (source.parent / "die").exists():
+                os._exit(3)
+            if (hang := source.parent / "hang").exists():
+                decoding.LONGEST = float(hang.read_text() or decoding.LONGEST)  # in a worker, before it takes item 13
+                if last:
+                    (source.parent / "hangs").touch()
+                    time.sleep(600)
         return super().prepare(modality, settings, source)
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -148,8 +149,8 @@ def texts(number: int) -> Iterator[Job]:
 def test_a_worker_that_hangs_ends_itself_and_the_command_says_so(
     home: Home, data: Path, at_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MGX_TEST_LONGEST", "1")
-    (data / "audio/hang").touch()
+    monkeypatch.setattr(decoding, "LONGEST", 1.0)  # for the message
+    (data / "audio/hang").write_text("1")
     assert extract(home, data, "--workers", "1", perceptors=[FRAGILE]) == 1
     said = capsys.readouterr().err
     assert "took more than 0.0166667 minutes" in said and "Traceback" not in said
@@ -182,11 +183,11 @@ def test_workers_keep_the_order_and_run_ahead_by_a_bounded_number(home: Home, da
 COMMAND = "import mgx.extract.job.decoding as d; d.WORTH = d.HANDING = 0.0; from mgx.shared.cli import main; main()"
 
 
-def begun(home: Home, data: Path) -> subprocess.Popen[str]:
+def begun(home: Home, data: Path, perceptor: str = EYES) -> subprocess.Popen[str]:
     """The command with two workers in a session of its own, once the first shard is committed."""
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "MGX_TEST_SLEEP": "0.02", "PYTHONPATH": paths}
-    args = ["--home", str(home.root), "extract", "--perceptor", EYES, "--workers", "2"]
+    args = ["--home", str(home.root), "extract", "--perceptor", perceptor, "--workers", "2"]
     args = [sys.executable, "-c", COMMAND, *args, "--dataset", str(data / "dataset.toml")]
     started = subprocess.Popen(args, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while started.poll() is None and not commits(home):
@@ -195,7 +196,7 @@ def begun(home: Home, data: Path) -> subprocess.Popen[str]:
 
 
 def commits(home: Home) -> list[Path]:
-    return list(home.embeddings.glob("small/eyes/*/commits/*.json"))
+    return list(home.embeddings.glob("small/*/*/commits/*.json"))
 
 
 def left_over(session: int) -> list[str]:
@@ -242,6 +243,19 @@ def test_stopped_or_killed_nothing_is_left_behind_and_the_rest_gives_the_same_by
     assert extract(home, data) == 0
     assert extract(other(home), data) == 0
     assert tree(home.embeddings) == tree(other(home).embeddings)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_does_not_hold_up_who_stops_the_command(home: Home, data: Path) -> None:
+    (data / "image" / "hang").touch()
+    stopped = begun(home, data, FRAGILE)
+    while not (hanging := data / "image" / "hangs").exists() and stopped.poll() is None:
+        time.sleep(0.01)
+    assert hanging.exists()
+    os.killpg(stopped.pid, signal.SIGINT)
+    said = stopped.communicate(timeout=120)[1]
+    assert stopped.returncode == 130 and "Traceback" not in said
+    assert gone(stopped.pid)
 
 
 # ---- several perceptors
@@ -320,11 +334,15 @@ class Counting:
         return np.array([[len(v) if isinstance(v, str) else v.flat[0]] for v in views], np.float32)
 
 
-def means(perceptor: Any, views: Sequence[tuple[int, Any]], items: int, batch: int) -> np.ndarray:
-    shard = Vectors(Encoder(perceptor, "any", "a/b/c", 1, batch), items)
-    for item, view in views:
-        shard.add(item, view)
-    return shard.means()[:, 0]
+def means(perceptor: Any, views: Sequence[tuple[int, Any]], items: int, batch: int, ahead: int = 0) -> np.ndarray:
+    encoder = Encoder(perceptor, "any", "a/b/c", 1, batch, ahead)
+    shard = Vectors(encoder, items)
+    try:
+        for item, view in views:
+            shard.add(item, view)
+        return shard.means()[:, 0]
+    finally:
+        encoder.close()
 
 
 def test_a_batch_holds_so_many_views_and_fewer_of_large_ones() -> None:
@@ -349,6 +367,63 @@ def test_equal_texts_of_a_shard_are_encoded_once() -> None:
     assert perceptor.sizes == [3, 1]
     views = [(0, "a"), (0, "ccc"), (1, "a"), (1, "bb"), (1, "a")]
     np.testing.assert_allclose(means(Counting(), views, 2, 2), [2, 4 / 3], rtol=1e-6)
+
+
+class Together(Counting):
+    """Encodes a batch only when another is there beside it, but for the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2, timeout=30)
+
+    def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+        vectors = super().encode(modality, views)
+        if len(self.sizes) > 1:
+            self.both.wait()
+        return vectors
+
+
+def test_a_gpu_gets_the_next_batch_while_it_computes_one() -> None:
+    views = [(n, np.full(10, n, np.float32)) for n in range(20)]
+    views[7:9] = [(7, "equal"), (8, "equal")]
+    expected = means(Counting(), views, 20, 4)
+    perceptor = Together()
+    np.testing.assert_array_equal(means(perceptor, views, 20, 4, ahead=2), expected)
+    assert sorted(perceptor.sizes) == [3, 4, 4, 4, 4], "the first was encoded alone, the others two at a time"
+
+
+def test_an_error_of_a_batch_under_way_is_raised_where_batches_are_gathered() -> None:
+    class Failing(Counting):
+        def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+            if views[0].flat[0] == 4:
+                raise RuntimeError("the device is gone")
+            return super().encode(modality, views)
+
+    views = [(n, np.full(10, n, np.float32)) for n in range(20)]
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        means(Failing(), views, 20, 4, ahead=2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+
+
+def test_what_fitted_into_memory_is_remembered_for_the_next_pass() -> None:
+    fitted: dict[tuple[str, str], int] = {}
+    for name, expected in (("a/b/image", [8, 4, 2, 2, 2, 2]), ("a/c/image", [2, 2, 2, 2])):
+        perceptor = Counting(most=3)
+        Encoder(perceptor, "image", name, 1, 8, 0, fitted)([np.zeros(1)] * 8)  # type: ignore[arg-type]
+        assert perceptor.sizes == expected
+
+
+def test_seconds_of_batches_that_overlap_count_once() -> None:
+    class Slow(Counting):
+        def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
+            time.sleep(0.2)
+            return super().encode(modality, views)
+
+    encoder = Encoder(Slow(), "any", "a/b/c", 1, 1, 2)  # type: ignore[arg-type]
+    under_way = [encoder.start([np.zeros(1)]) for _ in range(5)]
+    assert [len(started.result()) for started in under_way] == [1] * 5
+    encoder.close()
+    assert encoder.calls == 5 and 0.6 <= encoder.seconds < 0.95, "one alone, then two and two"
 
 
 def test_the_batch_does_not_change_the_vectors(

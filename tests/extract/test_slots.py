@@ -86,6 +86,17 @@ def test_a_memory_that_has_the_file_of_an_earlier_one_is_not_taken_for_it(pool: 
             same(slots.take(pool.submit(put, [[sign * LARGE]], slot).result(), slot), [[sign * LARGE]])
 
 
+def test_what_comes_too_late_for_a_memory_is_not_written_into_the_next(pool: ProcessPoolExecutor) -> None:
+    with Slots(LARGE.nbytes, 1) as slots:
+        late = slots.lend()
+    with Slots(LARGE.nbytes, 1) as slots:
+        slot = slots.lend()
+        assert late and slot and (late.file, late.start) == (slot.file, slot.start)
+        left = pool.submit(put, [[LARGE]], slot).result()
+        same(pool.submit(put, [[-LARGE]], late).result(), [[-LARGE]])
+        same(slots.take(left, slot), [[LARGE]])
+
+
 def test_where_the_memory_cannot_be_opened_views_go_through_the_pipe() -> None:
     same(put([[LARGE]], Slot("/proc/self/fd/nothing", 0, 0, 2**20)), [[LARGE]])
 

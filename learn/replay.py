@@ -19,9 +19,10 @@ import torch
 from mgx.learn.baseline import BASELINES, View
 from mgx.learn.features import FeatureSet
 from mgx.learn.measure import confusion, score
+from mgx.learn.outcomes import made_with
+from mgx.learn.prepare import algorithm_of, division_of, model_of, scored_splits
 from mgx.learn.runs import features_of, frame_of
 from mgx.learn.split import Division
-from mgx.learn.sweep import algorithm_of, division_of, made_with, model_of, scored_splits
 from mgx.learn.train import Stack, Trainer
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.files import canonical, write_whole

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mgx.learn.features import FeatureSet, feature_sets, strong_of
+from mgx.learn.prepare import division_of, model_of, trained_on
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.learn.split import Thinned
-from mgx.learn.sweep import division_of, model_of, trained_on
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Refused, read_records, read_sweeps
@@ -291,7 +291,7 @@ def test_learn_without_an_algorithm_says_so(home, capsys):
 @pytest.mark.slow
 def test_two_processes_share_a_sweep_and_train_nothing_twice(toy):
     """Each prints a line for every run that it trained itself."""
-    code = "from mgx.learn import sweep; sweep.STACK = 2; from mgx.shared.cli import main; main()"
+    code = "from mgx.learn import prepare; prepare.STACK = 2; from mgx.shared.cli import main; main()"
     args = [
         "--home",
         str(toy.home.root),

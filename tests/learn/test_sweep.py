@@ -15,9 +15,9 @@ import pytest
 
 from mgx.learn.baseline import View
 from mgx.learn.baselines import probe, zeroshot
+from mgx.learn.prepare import Scored, division_of, model_of, scored_splits, stacks
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
-from mgx.learn.sweep import Scored, division_of, model_of, scored_splits, stacks
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
@@ -290,9 +290,9 @@ def failing(monkeypatch):
 
 
 def test_a_stack_that_fails_stops_no_other_and_the_same_command_tries_it_again(toy, failing, monkeypatch, capsys):
-    from mgx.learn import sweep
+    from mgx.learn import prepare, sweep
 
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     sound = sweep.run_stack
     failing(RuntimeError("the device is on fire"))
     assert learn(toy.home, "--algo", "erm", *SMALL) == 1
@@ -309,9 +309,9 @@ def test_a_stack_that_fails_stops_no_other_and_the_same_command_tries_it_again(t
 def test_a_full_disk_stops_the_sweep_for_what_follows_could_not_be_kept(toy, failing, monkeypatch, capsys):
     import errno
 
-    from mgx.learn import sweep
+    from mgx.learn import prepare, sweep
 
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     monkeypatch.setattr(sweep, "workers", lambda device: 1)
     failing(OSError(errno.ENOSPC, "No space left on device"))
     assert learn(toy.home, "--algo", "erm", *SMALL) == 1
@@ -335,9 +335,9 @@ def test_a_condition_that_outlived_its_stack_is_removed(toy):
 VICTIMS = """
 import faulthandler, os, sys, torch, torch._dynamo
 torch.set_num_threads(1)
-from mgx.learn import sweep, train, units
+from mgx.learn import prepare, train, units
 from mgx.shared.cli import run
-sweep.STACK, train.EVERY, train.SAVE_EVERY = 2, 10, 0
+prepare.STACK, train.EVERY, train.SAVE_EVERY = 2, 10, 0
 for line in sys.stdin:
     if child := os.fork():
         print(child, flush=True)
@@ -363,9 +363,9 @@ def works(process: int) -> bool:
 @pytest.mark.slow
 def test_killed_thirty_times_and_rerun_gives_the_same_records(toy, tmp_path, monkeypatch):
     """Stacks of two, saved at every checkpoint: it is killed between stacks, within them, and while it writes."""
-    from mgx.learn import sweep, train
+    from mgx.learn import prepare, train
 
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     monkeypatch.setattr(train, "EVERY", 10)
     other = find_home(tmp_path / "other")
     other.embeddings.parent.mkdir()

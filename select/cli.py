@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mgx.shared.home import Home
+from mgx.shared.options import SETTINGS, filters, json_option, only
 
 if TYPE_CHECKING:
     from mgx.select.overview import Overview
@@ -41,10 +42,9 @@ records; followed by `published`, at the paper's numbers.
 
 @click.command(help=HELP)
 @click.option("--method", default="all", show_default=True, metavar="tm|loo|oracle|all", help="How to choose models.")
-@click.option("--dataset", multiple=True, metavar="NAME", help="Only this data set.  [repeats]")
-@click.option("--perceptor", multiple=True, metavar="NAME", help="Only this perceptor.  [repeats]")
-@click.option("--protocol", multiple=True, metavar="NAME", help="Only this protocol.  [repeats]")
-@click.option("--setting", type=click.Choice(("weak", "strong")), help="Only this setting.")
+@filters
+@only("protocol", "protocol")
+@click.option("--setting", type=SETTINGS, help="Only this setting.")
 @click.option(
     "--metric",
     metavar="accuracy|balanced|f1",
@@ -59,7 +59,7 @@ records; followed by `published`, at the paper's numbers.
     help="Read these in place of the records at home: a file of `mgx records pack`, a sweep folder of DomainBed's "
     "or ModalBed's.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@json_option("Short for --format json.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mgx.shared.home import Home
+from mgx.shared.options import replace_option
 
 EXAMPLE = """
 \b
@@ -30,22 +31,24 @@ def records() -> None:
     metavar="FILE",
     help="What to write.",
 )
+@replace_option("Overwrite FILE.")
 @click.pass_obj
-def pack(home: Home, file: Path) -> None:
+def pack(home: Home, file: Path, replace: bool) -> None:
     """Every run record, and every run that was asked for and is not done, in one parquet file.
 
-    Equal records make an equal file. Its columns are in docs/records.md. An earlier FILE is replaced once the
-    new one is whole.
+    Equal records make an equal file. Its columns are in docs/records.md.
     """
     from mgx.select.cli import tell_refused
     from mgx.select.records_file import write_pack
-    from mgx.shared.errors import NotThere
+    from mgx.shared.errors import BadRequest, NotThere
     from mgx.shared.progress import say
     from mgx.shared.records import Refused, each_record, read_sweeps
 
     refused = Refused()
     if not file.absolute().parent.is_dir():
         raise NotThere(f"no folder {file.parent} to write {file.name} into. Make it first, or name another.")
+    if file.exists() and not replace:
+        raise BadRequest(f"{file} is there. Overwrite it with --replace.")
     sweeps = read_sweeps(home, refused)
     if not sweeps and not any(home.runs.glob("*/*/*/*.jsonl")):
         raise NotThere(f"no run records in {home.runs}. Make some with: mgx learn --algo erm")

@@ -7,6 +7,7 @@ import click
 
 from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import SETTINGS, device_option
 from mgx.shared.progress import progress, say
 
 EXAMPLES = """
@@ -20,13 +21,28 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("cells", nargs=-1, required=True, metavar="DATASET/PERCEPTOR/ALGORITHM/MODALITY...")
-@click.option("--method", default="tm", show_default=True, metavar="tm|loo|oracle", help="Whose choice to repeat.")
+@click.option(
+    "--method",
+    default="tm",
+    show_default=True,
+    metavar="tm|loo|oracle",
+    help="Which selection method's choice to repeat.",
+)
 @click.option("--metric", metavar="accuracy|balanced|f1", help="What it was chosen by, as for mgx select.")
-@click.option("--setting", default="", metavar="weak|strong", help="Where tables of both have the cell.")
-@click.option("--protocol", default="", metavar="NAME", help="Where tables of several have the cell.")
-@click.option("--steps", default=0, metavar="N", help="Where tables of several budgets have the cell.")
-@click.option("--train", default="", metavar="M,M", help="Where learners were trained on several sets of modalities.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--setting", type=SETTINGS, default="", help="Needed only if this cell is in both weak and strong tables."
+)
+@click.option(
+    "--protocol", default="", metavar="NAME", help="Needed only if this cell is in tables of several protocols."
+)
+@click.option("--steps", default=0, metavar="N", help="Needed only if this cell has runs of several lengths (updates).")
+@click.option(
+    "--train",
+    default="",
+    metavar="NAME,NAME",
+    help="Needed only if this cell has runs with several training sets.",
+)
+@device_option
 @click.pass_obj
 def replay(
     home: Home,

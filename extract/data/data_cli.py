@@ -14,6 +14,7 @@ from mgx.shared.errors import BadManifest, BadRequest, MgxError, WorkFailed
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, SourceFile, find_manifest, known_names, manifest_text
+from mgx.shared.options import json_option, replace_option
 from mgx.shared.progress import progress, say
 
 LIST_EXAMPLE = """
@@ -42,19 +43,18 @@ Examples:
   mgx data init my/vectors.npz       arrays id, label and one per modality
 """
 NARROW = 60  # columns of a terminal: in fewer a table's cells would be a letter wide
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def data() -> None:
-    """List, describe, fetch, check and describe anew data sets."""
+    """List, describe, fetch, check and create data sets."""
 
 
 data.add_command(fetch_command)
 
 
 @data.command("list", epilog=LIST_EXAMPLE)
-@as_json_option
+@json_option()
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
     """The data sets that ship with mgx and those of the home directory."""
@@ -68,7 +68,7 @@ def list_command(home: Home, as_json: bool) -> None:
 
 @data.command(epilog=INFO_EXAMPLE)
 @click.argument("name")
-@as_json_option
+@json_option()
 @click.option("--toml", "as_toml", is_flag=True, help="Print the manifest itself: to keep a copy, and change it.")
 @click.pass_obj
 def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
@@ -96,7 +96,7 @@ def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
 @click.argument("name", metavar="NAME|PATH")
 @click.option("--media", is_flag=True, help="Also open every file and list those that cannot be used.")
 @click.option("--verify", is_flag=True, help="Also read downloaded files again and compare their sha256.")
-@as_json_option
+@json_option()
 @click.pass_obj
 def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> None:
     """Compare a data set on disk with its manifest: downloads, counts, labels, missing and unexpected files.
@@ -142,11 +142,11 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
 @click.option("--name", default="", help="The data set's name.  [default: the folder's]")
 @click.option("--depth-unit", type=click.Choice(["mm", "m", "m_or_mm", "sunrgbd"]), help="What a depth pixel means.")
 @click.option("--pattern", help="Order of a folder tree, e.g. '{label}/{modality}/{id}.{ext}'.")
-@click.option("--force", is_flag=True, help="Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
+@replace_option("Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
 @click.option("--dry-run", is_flag=True, help="Print the manifest instead of writing it.")
 @click.pass_obj
 def init(
-    home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, force: bool, dry_run: bool
+    home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, replace: bool, dry_run: bool
 ) -> None:
     """Write the manifest (dataset.toml) of your own data at PATH, with measured counts."""
     from mgx.extract.data.dataset import escape, some
@@ -167,8 +167,8 @@ def init(
     if dry_run:
         click.echo(description.toml, nl=False)
         return
-    if at.exists() and not force:
-        raise BadRequest(f"{at} exists. Overwrite it with --force.")
+    if at.exists() and not replace:
+        raise BadRequest(f"{at} is there. Overwrite it with --replace.")
     if at.exists() and at.read_text(encoding="utf-8", errors="replace") != description.toml:
         say(f"kept the old manifest as {_keep(at)}.")
     write_whole(at, description.toml)

@@ -23,6 +23,7 @@ from mgx.extract.weights.hub_models import Kept, kept_models, note_model, parcel
 from mgx.extract.weights.verify_cli import verify
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import json_option, replace_option
 from mgx.shared.progress import amount, say
 from mgx.shared.registry import HUB
 
@@ -50,7 +51,7 @@ checkpoint.add_command(verify)
 
 
 @checkpoint.command("list", epilog=LIST_EXAMPLE)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
     """The checkpoints that mgx knows and the models that were fetched from the hub, and what of them is there."""
@@ -100,11 +101,11 @@ def _there(states: Sequence[FileState]) -> dict[str, Any]:
 @checkpoint.command("fetch", epilog=FETCH_EXAMPLES)
 @click.argument("name")
 @click.option("--from", "path", type=click.Path(path_type=Path), help="Take this file, which you have got by hand.")
-@click.option("--replace", is_flag=True, help="With --from: even if another file was used before.")
+@replace_option("With --from: even if another file was used before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")
 @click.option("--verify", is_flag=True, help="Read again what is there, and fetch what is not as it should be.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_obj
 def fetch_command(
     home: Home,

@@ -8,6 +8,7 @@ import click
 
 from mgx.shared.errors import NotThere, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import device_option, json_option
 from mgx.shared.progress import say
 
 EXAMPLES = """
@@ -24,8 +25,8 @@ Examples:
     "--examples", type=click.Path(path_type=Path), help="Where the makers' example files lie: their repository."
 )
 @click.option("--canaries", type=click.Path(path_type=Path), help="Numbers to compare with, in place of mgx's own.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@device_option
+@json_option("Print the answers as JSON.")
 @click.pass_obj
 def verify(home: Home, name: str, examples: Path | None, canaries: Path | None, device: str, as_json: bool) -> None:
     """Compare the perceptor NAME with what its makers printed for their own example files.

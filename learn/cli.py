@@ -35,7 +35,7 @@ Examples:
 @click.option("--algo", "algos", multiple=True, metavar="NAME", help="An algorithm, or all (repeatable).")
 @filters
 @click.option("--setting", type=SETTINGS, default="weak", show_default=True, help=(
-    "What the unseen modality is embedded by: the binding perceptor, or a strong one."))  # fmt: skip
+    "What embeds the unseen modality: the same perceptor (weak), or one trained on it alone (strong)."))  # fmt: skip
 @click.option("--strong", "strong_by", metavar="NAME", default="", help=(
     "Which strong perceptor, if several are stored (e.g. strong_inductive)."))  # fmt: skip
 @click.option("--protocol", default="standard", show_default=True, metavar="NAME", help=(
@@ -51,7 +51,7 @@ Examples:
 @click.option(
     "--train", "train_on", metavar="NAME,NAME", default="", help="Only these training modalities; with --test."
 )
-@click.option("--test", "test_on", metavar="NAME", default="", help="Only this test modality; with --train.")
+@click.option("--test", "test_on", metavar="NAME", default="", help="Only this unseen modality; with --train.")
 @click.option("--fraction", "fractions", multiple=True, metavar="NAME=SHARE", help=(
     "Keep this share of a modality's training rows, such as text=0.1 (repeatable)."))  # fmt: skip
 @click.option("--probe", is_flag=True, help="Also train a linear classifier on the unseen modality itself: a ceiling.")
@@ -86,8 +86,8 @@ def learn(
 ) -> None:
     """Train learners on the embeddings that are there.
 
-    Every modality is left out once, and every pair of modalities for leave-one-out. Stopped and
-    started again, finished runs are skipped.
+    For each modality, learners are trained on the others and tested on it; for `mgx select --method loo`
+    every pair of modalities is left out as well. Stopped and started again, finished runs are skipped.
     """
     from mgx.learn.protocol import name_of
 

@@ -19,6 +19,11 @@ SHOWN_LINES = 5  # of each kind of complaint; --json holds all of them
 
 HELP = """Choose models by TM, LOO or Oracle and print the tables.
 
+
+tm      by the validation score of the training modalities
+loo     by the score on training modalities that are left out in turn
+oracle  by the score on the unseen modality itself: cheating, for comparison
+
 Tables go to standard output; coverage and what was left out go to standard error. Everything that is
 there is shown; --dataset, --perceptor, --protocol and --setting leave out the rest.
 
@@ -41,7 +46,13 @@ records; followed by `published`, at the paper's numbers.
 
 
 @click.command(help=HELP)
-@click.option("--method", default="all", show_default=True, metavar="tm|loo|oracle|all", help="How to choose models.")
+@click.option(
+    "--method",
+    default="all",
+    show_default=True,
+    metavar="tm|loo|oracle|all",
+    help="How to choose models, as said above.",
+)
 @filters
 @only("protocol", "protocol")
 @click.option("--setting", type=SETTINGS, help="Only this setting.")
@@ -56,8 +67,7 @@ records; followed by `published`, at the paper's numbers.
     "source",
     type=(click.Choice(("packed", "domainbed")), click.Path(path_type=Path)),
     metavar="packed FILE|domainbed DIR",
-    help="Read these in place of the records at home: a file of `mgx records pack`, a sweep folder of DomainBed's "
-    "or ModalBed's.",
+    help="Read these run records instead: a file of `mgx records pack`, or a sweep folder of DomainBed or ModalBed.",
 )
 @json_option("Short for --format json.")
 @click.option(
@@ -72,10 +82,14 @@ records; followed by `published`, at the paper's numbers.
     is_flag=False,
     flag_value="records",
     metavar="[published]",
-    help="Algorithms in pairs and by rank, with intervals and tests.",
+    help="Compare algorithms in pairs and by rank, with intervals and tests.",
 )
 @click.option(
-    "--claims", is_flag=False, flag_value="records", metavar="[published]", help="Whether the paper's findings hold."
+    "--claims",
+    is_flag=False,
+    flag_value="records",
+    metavar="[published]",
+    help="Say whether the paper's findings hold.",
 )
 @click.option(
     "--diagram",

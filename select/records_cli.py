@@ -29,14 +29,15 @@ def records() -> None:
     default="records.parquet",
     show_default=True,
     metavar="FILE",
-    help="What to write.",
+    help="The file to write.",
 )
 @replace_option("Overwrite FILE.")
 @click.pass_obj
 def pack(home: Home, file: Path, replace: bool) -> None:
-    """Every run record, and every run that was asked for and is not done, in one parquet file.
+    """Write all run records into one parquet file.
 
-    Equal records make an equal file. Its columns are in docs/records.md.
+    Runs that were asked for and are not done stand in it too, as missing. Equal records make an equal file. Its
+    columns are in docs/records.md.
     """
     from mgx.select.cli import tell_refused
     from mgx.select.records_file import write_pack

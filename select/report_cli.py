@@ -28,7 +28,7 @@ Examples:
     default="report.html",
     show_default=True,
     metavar="FILE",
-    help="Where to write it.",
+    help="The file to write.",
 )
 @click.option("--no-figures", is_flag=True, help="Tables alone: drawing takes most of the time.")
 @click.pass_obj

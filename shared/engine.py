@@ -85,15 +85,17 @@ def received(home: Mapping[str, str]) -> Home:
 def engine_options(command: Command) -> Command:
     """`--on`, `--with` and `--wait` for a command that can work elsewhere."""
     for option in (
-        click.option("--wait", is_flag=True, help="slurm: wait for the jobs, and say what became of them."),
+        click.option("--wait", is_flag=True, help="With --on slurm: wait until the jobs have ended."),
         click.option(
             "--with",
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
-            help="A setting of --on (repeatable); see docs/cluster.md.",
+            help="With --on: a setting of the cluster (repeatable; see docs/cluster.md).",
         ),
-        click.option("--on", metavar="ray[:ADDRESS]|slurm", help="Work there, not in this process.  [default: here]"),
+        click.option(
+            "--on", metavar="ray[:ADDRESS]|slurm", help="Give the work to this cluster.  [default: work here]"
+        ),
     ):
         command = option(command)
     return command

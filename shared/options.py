@@ -36,7 +36,9 @@ def json_option(help: str = "Print JSON.") -> Decorator[Any]:
 
 def device_option(command: Command) -> Command:
     """`--device`."""
-    return click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")(command)
+    return click.option(
+        "--device", default="cpu", show_default=True, metavar="NAME", help="Where to compute: cpu, cuda or cuda:N."
+    )(command)
 
 
 def replace_option(help: str) -> Decorator[Any]:

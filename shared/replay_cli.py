@@ -28,10 +28,8 @@ Examples:
     metavar="tm|loo|oracle",
     help="Which selection method's choice to repeat.",
 )
-@click.option("--metric", metavar="accuracy|balanced|f1", help="What it was chosen by, as for mgx select.")
-@click.option(
-    "--setting", type=SETTINGS, default="", help="Needed only if this cell is in both weak and strong tables."
-)
+@click.option("--metric", metavar="accuracy|balanced|f1", help="The metric it was chosen by, as for mgx select.")
+@click.option("--setting", type=SETTINGS, help="Needed only if this cell is in both weak and strong tables.")
 @click.option(
     "--protocol", default="", metavar="NAME", help="Needed only if this cell is in tables of several protocols."
 )
@@ -49,13 +47,13 @@ def replay(
     cells: tuple[str, ...],
     method: str,
     metric: str | None,
-    setting: str,
+    setting: str | None,
     protocol: str,
     steps: int,
     train: str,
     device: str,
 ) -> None:
-    """Repeat the runs that a table's cell was chosen from, one a trial.
+    """Repeat the runs behind a cell of a table, one for each trial seed.
 
     Writes the model, the prediction for each test item and the confusion matrix; says whether the score is the
     recorded one. Statistics then compare algorithms item by item: mgx select --statistics.
@@ -72,7 +70,9 @@ def replay(
         if len(names) != 4 or not all(names):
             raise BadRequest(f"{cell!r} names no cell. Give data set/perceptor/algorithm/unseen modality.")
         trained = frozenset(name.strip() for name in train.split(",") if name.strip())
-        wanted += choosing.picks(home, choosing.CellName(*names, setting, protocol, steps, trained), method, metric)
+        wanted += choosing.picks(
+            home, choosing.CellName(*names, setting or "", protocol, steps, trained), method, metric
+        )
     other = 0
     with progress() as bars:
         for pick in wanted:

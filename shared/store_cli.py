@@ -51,7 +51,7 @@ def store() -> None:
 @json_option()
 @click.pass_obj
 def list_command(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
-    """List the stores of the home directory."""
+    """List the stored embeddings: data set, perceptor, modality."""
     from mgx.shared.store import store_folders
 
     rows = [_row(folder) for folder in store_folders(home, dataset, perceptor)]
@@ -144,17 +144,20 @@ def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], rep
 
 @store.command(epilog=PACK_EXAMPLE)
 @filters
-@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The pack.")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The file to write."
+)
 @replace_option("Overwrite FILE.")
 @json_option("Print the index as JSON.")
 @click.pass_obj
 def pack(
     home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], output: Path, replace: bool, as_json: bool
 ) -> None:
-    """Put stores into one file to share: vectors, ids, labels, groups, provenance; no media.
+    """Put stores into one file to share.
 
-    The same stores give the same bytes. `mgx store fetch` brings them into another home directory, and the
-    README inside says how to read them without mgx.
+    It holds vectors, ids, labels, groups and provenance, and no media. The same stores give the same bytes.
+    `mgx store fetch` brings them into another home directory, and the README inside says how to read them
+    without mgx.
     """
     from mgx.shared.files import file_digest
     from mgx.shared.pack_write import write_pack
@@ -173,12 +176,12 @@ def pack(
 
 @store.command(epilog=FETCH_EXAMPLE)
 @click.argument("address", metavar="URL|PATH|hf:OWNER/REPO/FILE")
-@click.option("--sha256", default="", metavar="HEX", help="What the file must have.")
+@click.option("--sha256", default="", metavar="HEX", help="The sha256 that the file must have.")
 @replace_option("Put its stores in the place of others.")
 @json_option("Print what was stored as JSON.")
 @click.pass_obj
 def fetch(home: Home, address: str, sha256: str, replace: bool, as_json: bool) -> None:
-    """Bring a pack's stores into the home directory.
+    """Bring the stores of a pack into the home directory.
 
     Everything is verified before anything appears. Stores that are there already stay as they are; others
     in their place are replaced only with --replace.
@@ -203,10 +206,10 @@ def fetch(home: Home, address: str, sha256: str, replace: bool, as_json: bool) -
 @json_option()
 @click.pass_obj
 def compare(home: Home, one: str, other: str, as_json: bool) -> None:
-    """Do two stores hold the same items, made in the same way, with the same content?
+    """Compare two stores: the same items, the same vectors?
 
-    A and B are dataset/perceptor of the home directory, folders, or packs. Exit code 0: the same items, with
-    the same labels and groups in every modality. 1: not.
+    Also whether they were made in the same way. A and B are dataset/perceptor of the home directory, folders,
+    or packs. Exit code 0: the same items, with the same labels and groups in every modality. 1: not.
     """
     from mgx.shared.compare import compare as compare_sides
     from mgx.shared.compare import side
@@ -227,7 +230,7 @@ def compare(home: Home, one: str, other: str, as_json: bool) -> None:
 @json_option()
 @click.pass_obj
 def describe(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
-    """Measure spaces before anything is trained in them.
+    """Measure embeddings before anything is trained on them.
 
     Zero-shot accuracy, retrieval between modalities, modality gap, mutual nearest neighbours and CKA, on all items
     that are stored.

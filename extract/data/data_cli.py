@@ -57,7 +57,7 @@ data.add_command(fetch_command)
 @json_option()
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
-    """The data sets that ship with mgx and those of the home directory."""
+    """List the data sets of mgx and of the home directory."""
     rows = [_row(name, home) for name in known_names(home)]
     if as_json:
         _print_json(rows)
@@ -72,7 +72,10 @@ def list_command(home: Home, as_json: bool) -> None:
 @click.option("--toml", "as_toml", is_flag=True, help="Print the manifest itself: to keep a copy, and change it.")
 @click.pass_obj
 def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
-    """What the manifest of NAME says: sources, licence, modalities, classes, and where its files go."""
+    """Say what a data set consists of and where it comes from.
+
+    From its manifest: sources, licence, modalities, classes, and where its files go.
+    """
     manifest = find_manifest(name, home)
     if as_toml:
         click.echo(manifest_text(manifest), nl=False)
@@ -94,12 +97,14 @@ def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
 
 @data.command(epilog=CHECK_EXAMPLE)
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--media", is_flag=True, help="Also open every file and list those that cannot be used.")
+@click.option("--media", is_flag=True, help="Also open every file, and list those that cannot be used.")
 @click.option("--verify", is_flag=True, help="Also read downloaded files again and compare their sha256.")
 @json_option()
 @click.pass_obj
 def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> None:
-    """Compare a data set on disk with its manifest: downloads, counts, labels, missing and unexpected files.
+    """Compare a data set on disk with its manifest.
+
+    Downloads, counts, labels, missing and unexpected files.
 
     Exit code 0: in order. 1: files are missing or damaged, or some media cannot be used.
     2: the description does not fit the data.
@@ -139,16 +144,23 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
 
 @data.command(epilog=INIT_EXAMPLE)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", default="", help="The data set's name.  [default: the folder's]")
-@click.option("--depth-unit", type=click.Choice(["mm", "m", "m_or_mm", "sunrgbd"]), help="What a depth pixel means.")
-@click.option("--pattern", help="Order of a folder tree, e.g. '{label}/{modality}/{id}.{ext}'.")
+@click.option("--name", default="", metavar="NAME", help="The data set's name.  [default: the folder's]")
+@click.option(
+    "--depth-unit",
+    type=click.Choice(["mm", "m", "m_or_mm", "sunrgbd"]),
+    help="What a depth pixel counts; m_or_mm: whole numbers are mm.",
+)
+@click.option("--pattern", help="What a path says, e.g. '{label}/{modality}/{id}.{ext}'.")
 @replace_option("Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
 @click.option("--dry-run", is_flag=True, help="Print the manifest instead of writing it.")
 @click.pass_obj
 def init(
     home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, replace: bool, dry_run: bool
 ) -> None:
-    """Write the manifest (dataset.toml) of your own data at PATH, with measured counts."""
+    """Make a data set of your own files: write its dataset.toml.
+
+    PATH is a folder, a table (.csv) or a file of vectors. Classes and counts are measured.
+    """
     from mgx.extract.data.dataset import escape, some
     from mgx.extract.data.init_manifest import describe
 

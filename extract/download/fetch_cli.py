@@ -32,9 +32,9 @@ PATIENCE = Patience()
 @click.option("--only", multiple=True, metavar="PART", help="Only this part or file (repeatable); see mgx data info.")
 @click.option("--source", default="", metavar="ID", help="Only from this source.  [default: the first that works]")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
-@click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--keep-archives/--no-keep-archives", help="Keep archives that were unpacked.  [default: no]")
-@click.option("--verify", is_flag=True, help="Read again what is there, and fetch what is not as it should be.")
+@click.option("--verify", is_flag=True, help="Check files that are there too, and fetch damaged ones again.")
 @json_option()
 @click.pass_obj
 def fetch_command(home: Home, /, name: str, **options: Any) -> None:

@@ -25,7 +25,9 @@ Examples:
 @replace_option("Overwrite FILE.")
 @click.pass_obj
 def vectors(home: Home, file: Path, dataset: str, perceptor: str, modalities: tuple[str, ...], replace: bool) -> None:
-    """One array for each modality, with ids, labels, groups, parts, class prompts and provenance beside them.
+    """Write stored embeddings as .npz or .parquet.
+
+    One array for each modality, with ids, labels, groups, parts, class prompts and provenance beside them.
 
     An item that lacks a modality has a row of NaN (.npz) or null (.parquet) in it. The file is what
     `mgx import vectors` and the reader `vectors` take.

@@ -75,7 +75,7 @@ class Outcome:
     "or a CSV with id,label,group,part (repeatable).  [default: those in ModalBed's folders]"
 ))  # fmt: skip
 @click.option("--leave-out-noise", is_flag=True, help="Skip vectors that look like standard normal numbers.")
-@replace_option("Remove what is there, whatever it was made from.")
+@replace_option("Delete the stored embeddings first.")
 @click.option("--dry-run", is_flag=True, help="Say what would be stored, and stop.")
 @json_option("Print the outcome as JSON.")
 @click.pass_obj
@@ -90,11 +90,12 @@ def modalbed(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Take ModalBed's caches features_storage/<dataset>_<perceptor>.h5 into the store.
+    """Take ModalBed's cached features into the store.
 
-    Rows come in the order of modalities.json, which the published splits depend on; without it, in that of
-    their ids. What the caches do not say (weights, preprocessing, which vectors are random stand-ins) is
-    written into the store as unknown. Vectors that cannot be used are listed and counted; none shifts another.
+    They lie in features_storage/<dataset>_<perceptor>.h5. Rows come in the order of modalities.json, which the
+    published splits depend on; without it, in that of their ids. What the caches do not say (weights,
+    preprocessing, which vectors are random stand-ins) is written into the store as unknown. Vectors that cannot
+    be used are listed and counted; none shifts another.
     """
     from mgx.extract.exchange.listing import read_listing
     from mgx.extract.exchange.modalbed_caches import find_caches
@@ -127,15 +128,15 @@ def modalbed(
 
 @importing.command(epilog=VECTORS_EXAMPLE)
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--name", default="", help="What the data set is to be called.  [default: as the file]")
+@click.option("--name", default="", metavar="NAME", help="What the data set is to be called.  [default: as the file]")
 @replace_option("Put it in the place of an earlier one of that name.")
 @json_option("Print the outcome as JSON.")
 @click.pass_context
 def vectors(ctx: click.Context, file: Path, name: str, replace: bool, as_json: bool) -> None:
-    """Take a file of vectors (.npz, .parquet, .h5) as a data set of its own: arrays id, label and one per modality.
+    """Take a file of vectors as a data set of its own.
 
-    Copies it into the home directory, describes it there as `mgx data init` would, and stores its vectors as
-    perceptor `vectors`.
+    FILE is an .npz, .parquet or .h5 with arrays id, label and one per modality. Copies it into the home
+    directory, describes it there as `mgx data init` would, and stores its vectors as perceptor `vectors`.
     """
     from mgx.extract.cli import extract
     from mgx.extract.data.init_layout import VECTOR_SUFFIXES, slug

@@ -54,7 +54,10 @@ checkpoint.add_command(verify)
 @json_option()
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
-    """The checkpoints that mgx knows and the models that were fetched from the hub, and what of them is there."""
+    """List known weights, and which of them are here.
+
+    The checkpoints that mgx knows, and the models that were fetched from the Hugging Face hub.
+    """
     rows = [_row(one, home) for one in known_checkpoints()] + [_model_row(model) for model in kept_models(home)]
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -100,11 +103,11 @@ def _there(states: Sequence[FileState]) -> dict[str, Any]:
 
 @checkpoint.command("fetch", epilog=FETCH_EXAMPLES)
 @click.argument("name")
-@click.option("--from", "path", type=click.Path(path_type=Path), help="Take this file, which you have got by hand.")
-@replace_option("With --from: even if another file was used before.")
+@click.option("--from", "path", type=click.Path(path_type=Path), help="Use this file, which you downloaded yourself.")
+@replace_option("With --from: use it even if another file was used before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
-@click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")
-@click.option("--verify", is_flag=True, help="Read again what is there, and fetch what is not as it should be.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked.")
+@click.option("--verify", is_flag=True, help="Check files that are there too, and fetch damaged ones again.")
 @json_option()
 @click.pass_obj
 def fetch_command(
@@ -117,8 +120,9 @@ def fetch_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Get the checkpoint NAME, or all that the perceptor NAME needs, or the model hf:owner/model[@revision].
+    """Download the weights of a perceptor.
 
+    NAME is a checkpoint, a perceptor (all that it needs), or a model hf:owner/model[@revision] of the hub.
     Stopped and started again, it continues at the byte. Exit code 1: something did not arrive.
     """
     if name.startswith(HUB):

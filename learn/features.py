@@ -1,4 +1,4 @@
-"""What a learner reads: the embeddings of one data set through one perceptor, joined by instance id."""
+"""Reads what a learner trains on: the embeddings of one data set by one perceptor, joined by instance id."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +63,7 @@ class FeatureSet:
 
     @cached_property
     def divisions(self) -> dict[tuple[str, int], Any]:
-        """Who is on which side, by protocol and trial seed, as far as somebody asked: a million items take seconds."""
+        """A cache of splits by protocol and trial seed: dividing a million items takes seconds."""
         return {}
 
     def place(self, modality: str) -> int:

@@ -41,15 +41,15 @@ class Optimizer:
         self._whole = [0.0] * models  # the rate of a whole step
 
     def begin(self, step: Tensor) -> None:
-        """The rates of this step, and no memory of the moments where a rule starts anew."""
+        """Set the rates of this step; restart Adam, forgetting its moments, where a rule asks for that."""
         self._set_rates(step)
         if self.rule.restart is not None:
             self._restart(step)
 
     def move(self, grads: Params, shares: Mapping[int, float]) -> None:
-        """One step, or the share of it, of the models named. `grads` hold these models in this order.
+        """Move the models named by one step, or by a share of one. `grads` holds these models in this order.
 
-        Of others, and where the share is 0, nothing changes, memory included.
+        Nothing of the other models changes, nor of those whose share is 0; their moments included.
         """
         own = {name: grad.unbind() for name, grad in grads.items()}
         places = {n: place for place, (n, share) in enumerate(shares.items()) if share}

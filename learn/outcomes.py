@@ -1,4 +1,4 @@
-"""What became of a run, as its record: train a stack or ask a baseline, and describe the result.
+"""Trains a stack of runs, or runs a baseline, and makes the records of the outcome.
 
 Nothing is written here: `sweep.py` does that.
 """
@@ -26,7 +26,7 @@ from mgx.shared.records import Split as Counts
 def run_stack(
     runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str = "cpu", partial: Path | None = None
 ) -> list[RunRecord]:
-    """Train one stack and describe what became of it."""
+    """Train one stack; the record of each run."""
     divisions = [division_of(run, data) for run in runs]
     models = [model_of(run, data, division) for run, division in zip(runs, divisions, strict=True)]
     algorithm = algorithm_of(runs[0], frame_of(data).case)
@@ -67,7 +67,7 @@ def _record(
 
 
 def run_baseline(run: Run, data: FeatureSet) -> RunRecord:
-    """Ask a baseline once."""
+    """Run a baseline, which trains little or nothing; its record."""
     division = division_of(run, data)
     view = View(data, division, run.train, run.test[0])
     baseline: Baseline = BASELINES.get(run.algorithm)

@@ -1,6 +1,6 @@
-"""From a run, which is a request, to a model ready to train: its algorithm, who is on which side, its row numbers.
+"""Prepares a run for training: finds its algorithm, divides the instances, and lists the row numbers of each side.
 
-Which runs train together is settled here too. It depends on what was asked alone, never on what is finished.
+It also says which runs train together as a stack. That depends only on what was asked, not on what is finished.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A run once more, up to one checkpoint, to keep what a record does not hold: the model and each single prediction.
+"""Repeats a run up to one checkpoint, to keep what its record lacks: the model and each single prediction.
 
 <home>/replays/<run>/<step>/predictions.parquet   id, group, label, predicted: a row for each test item
                             confusion.csv         true class by predicted class
@@ -33,7 +33,7 @@ from mgx.shared.records import Run, RunRecord, Score
 
 @dataclass(frozen=True)
 class Replayed:
-    """What became of a replay: its score on `split`, the recorded one, and how many items were predicted."""
+    """The outcome of a replay: its score on `split`, the recorded score, and the number of items predicted."""
 
     folder: Path
     split: str

@@ -1,4 +1,4 @@
-"""Which runs a search consists of: a list of values, made without reading a single vector.
+"""Lists the runs of a search, without reading a single vector.
 
 For each modality one reported run is trained on all others, and for each pair one leave-one-out run
 on the rest (from three modalities up); each for every hyperparameter seed and trial seed.
@@ -49,7 +49,9 @@ def size_of(protocol: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Frame:
-    """What runs are listed from: all that a `FeatureSet` knows of itself apart from its vectors."""
+    """A data set as embedded by one perceptor, without the vectors: what is needed to list runs.
+
+    So runs can be listed before anything is embedded."""
 
     dataset: str
     perceptor: str
@@ -122,7 +124,7 @@ def frames(
 
 
 def features_of(home: Home, run: Run) -> FeatureSet:
-    """What a run reads. BadRequest if that is no longer what is there."""
+    """The embeddings that a run reads. BadRequest if that is no longer what is there."""
     (join,) = feature_sets(home, [run.dataset], [run.perceptor], *strong_of_run(run)).values()
     data = join()
     require_inputs(run, data)

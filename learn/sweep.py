@@ -1,8 +1,8 @@
-"""A sweep: the runs that were asked for, in stacks, with the finished ones left out.
+"""Works through a sweep: trains all runs that were asked for and have no record yet.
 
-Which runs form a stack depends on what was asked, and a stack's records are written as one file when it
-ends: a sweep that was interrupted ends with the same records as one that was not. Processes that share a
-home directory share the work: each run is claimed before it is trained.
+Runs train together in stacks, and a stack's records are written as one file when it ends. Which runs form a
+stack depends on what was asked alone, so a sweep that was interrupted ends with the same records as one that was not.
+Processes that share a home directory share the work: each run is claimed before it is trained.
 """
 
 import os
@@ -48,7 +48,7 @@ def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: 
 
 
 def check(left: Todo) -> list[str]:
-    """BadRequest if a run cannot be trained on this data, before the first is; else what to know of the runs."""
+    """Check every run before the first one is trained: BadRequest if one cannot be; else notes for the user."""
     notes: dict[str, None] = {}
     for run in left.runs:
         division = division_of(run, left.data)
@@ -58,7 +58,7 @@ def check(left: Todo) -> list[str]:
 
 
 def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress) -> list[RunRecord]:
-    """Ask a baseline's runs, which are this process's alone, and write their records as one file."""
+    """Run a baseline for each of its runs, which this process has claimed, and write the records as one file."""
     remove_drafts_of(records_path(home, runs))
     records = []
     for run in runs:
@@ -71,7 +71,7 @@ def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: P
 def train_and_write(
     home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str
 ) -> list[RunRecord]:
-    """Train a stack that is this process's alone, from where it was left, and write its records as one file."""
+    """Train a stack that this process has claimed, continuing where it was left, and write the records as one file."""
     path = records_path(home, runs)
     partial = path.with_suffix(".partial")
     for own in (path, partial):

@@ -49,7 +49,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one model. Checkpoints after `diverged_at` are left out."""
+    """The outcome of training one model. Checkpoints after `diverged_at` are left out."""
 
     checkpoints: tuple[Checkpoint, ...]
     diverged_at: int | None
@@ -94,10 +94,10 @@ class Trainer(Protocol):
         """What one model consists of, by name."""
 
     def snapshot(self) -> dict[str, Any]:
-        """The models' condition, all that later steps depend on; torch.save writes it at once."""
+        """All state that later steps depend on. It must be saved before the next step: tensors are not copied."""
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Be in that condition: later steps are to the last bit what they would have been."""
+        """Go back to a snapshot: later steps are to the last bit what they would have been."""
 
 
 class Stack:
@@ -247,7 +247,7 @@ class Stack:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Be in the condition of a snapshot of the same models."""
+        """Go back to a snapshot of the same models."""
         for name, own in self.params.items():
             own.copy_(snapshot["params"][name])  # in place: the optimizers hold views
         self.state, self.diverged = snapshot["state"], snapshot["diverged"]

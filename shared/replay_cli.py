@@ -1,4 +1,4 @@
-"""`mgx replay`: what stands behind a cell of a table, trained once more and kept whole."""
+"""`mgx replay`: train the runs behind a cell of a table again, and keep their models and predictions."""
 
 from importlib import import_module
 from typing import Any

@@ -38,7 +38,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options that do not say what to import, but how."""
+    """The options that say how to import."""
 
     replace: bool
     leave_out_noise: bool

@@ -19,7 +19,7 @@ class Untold(Exception):
 
 
 def condition_of(value: Any) -> Any:
-    """The state of an object in a form that torch.save can write; tensors are not copied. Untold if it has no such form."""
+    """The state of an object, as torch.save can write it; tensors are not copied. Untold if that is not possible."""
     if isinstance(value, Tensor):
         return value.detach()
     if type(value) in PLAIN:

@@ -1,4 +1,4 @@
-"""Gets a file by its address: a path, an http(s) url, or `hf:owner/repository/file[@revision]` of the Hugging Face hub."""
+"""Gets a file by its address: a path, an http(s) url, or hf:owner/repository/file[@revision]."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

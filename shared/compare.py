@@ -105,7 +105,7 @@ def _facts(pair: Pair) -> Iterator[str]:
 
 @contextmanager
 def side(name: str, home: Home) -> Iterator[list[EmbeddingStore]]:
-    """A context that opens one side of a comparison: `dataset/perceptor`, a folder of stores, or a pack, which it verifies."""
+    """A context that opens one side: `dataset/perceptor`, a folder of stores, or a pack, which it verifies."""
     path = Path(name).expanduser()
     if path.is_file():
         from mgx.shared.pack_install import unpack

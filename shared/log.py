@@ -61,7 +61,7 @@ def covered(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text made safe for a terminal: secrets covered, no control characters, no change of the writing's direction."""
+    """The text made safe for a terminal: secrets covered, no control characters, no changes of direction."""
     return CONTROL.sub(lambda found: ascii(found.group())[1:-1], covered(text))
 
 

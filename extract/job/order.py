@@ -24,7 +24,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Opened:
-    """An order made ready: the data set, perceptors and stores that it names. Perceptors and their openings go by their own names."""
+    """An order's data set, perceptors and stores. Perceptors and their openings go by their own names."""
 
     manifest: Manifest
     perceptors: dict[str, Perceptor]

@@ -101,7 +101,8 @@ def learn(
         raise click.UsageError("Missing option '--algo': an algorithm, or all.")
 
     from mgx.learn.algorithm import ALGORITHMS, known_as
-    from mgx.learn.runs import Asked, size_of
+    from mgx.learn.features import feature_sets
+    from mgx.learn.runs import Asked, size_of, strong_choice
     from mgx.shared.device import check_device
 
     names = ALGORITHMS.names() if "all" in algos else list(dict.fromkeys(map(known_as, algos)))
@@ -116,7 +117,8 @@ def learn(
         return
     engine = make_engine(on, settings, wait, home)
     order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, strong_by, engine)
-    joins = _joins(home, dataset, perceptor, setting, name, strong_by)
+    # Published runs take the widest strong perceptor.
+    joins = feature_sets(home, dataset, perceptor, strong_choice(setting, name, strong_by))
     failed: list[str] = []
     total = 0
     with progress() as bars:
@@ -148,17 +150,6 @@ def _fraction(text: str) -> tuple[str, float]:
     if not 0 < kept <= 1:
         raise BadRequest(f"--fraction {text!r}: give a modality and a number above 0, up to 1: --fraction text=0.1")
     return modality.strip(), kept
-
-
-def _joins(
-    home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: str, protocol: str, strong_by: str
-) -> Any:
-    """How to read what is embedded; the published strong setting takes the widest strong perceptor."""
-    from mgx.learn.features import feature_sets
-    from mgx.learn.protocol import protocol_of
-
-    widest = protocol_of(protocol).validates_unseen if setting == "strong" else None
-    return feature_sets(home, dataset, perceptor, widest, strong_by)
 
 
 @dataclass(frozen=True)

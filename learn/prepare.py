@@ -23,6 +23,8 @@ from mgx.shared.records import Run
 
 STACK = 32  # models trained together, at most
 
+Instances = dict[str, np.ndarray]  # modality -> instance numbers, (item,)
+
 
 def algorithm_of(run: Run, case: Case) -> Algorithm:
     """The algorithm of a run, as its protocol has it."""
@@ -81,7 +83,7 @@ def division_of(run: Run, data: FeatureSet) -> Division:
     return Thinned(division, data.labels, there, run.fractions, run.trial_seed)
 
 
-def trained_on(run: Run, data: FeatureSet, division: Division) -> dict[str, np.ndarray]:
+def trained_on(run: Run, data: FeatureSet, division: Division) -> Instances:
     """The training instances of each modality, the same ones in all if the algorithm pairs them."""
     own = {m: data.having(m, division.of(m, "train")) for m in run.train}
     if algorithm_of(run, frame_of(data).case).paired:
@@ -89,10 +91,16 @@ def trained_on(run: Run, data: FeatureSet, division: Division) -> dict[str, np.n
     return own
 
 
-def model_of(run: Run, data: FeatureSet, division: Division) -> Model:
-    """A run with its row numbers. BadRequest if a side of the split has no row in a modality."""
+def hyper_of(run: Run, data: FeatureSet) -> Any:
+    """The hyperparameters of a run. BadRequest if one is out of its range."""
     hyper = algorithm_of(run, frame_of(data).case).hyper(**run.hyper)
     space.check(hyper)
+    return hyper
+
+
+def model_of(run: Run, data: FeatureSet, division: Division) -> Model:
+    """A run with its row numbers. BadRequest if a side of the split has no row in a modality."""
+    hyper = hyper_of(run, data)
     instances = trained_on(run, data, division)
     trained = {m: data.rows[m][own] for m, own in instances.items()}
     scored = {
@@ -108,11 +116,11 @@ def model_of(run: Run, data: FeatureSet, division: Division) -> Model:
     return Model(key_of(run.seed, *run.train), hyper, tuple(trained.values()), scored)
 
 
-def notes_on(run: Run, data: FeatureSet, division: Division) -> list[str]:
-    """What somebody who reads a run's figures should know of how it was trained."""
+def notes_on(run: Run, data: FeatureSet, division: Division, trained: Instances | None = None) -> list[str]:
+    """What somebody who reads a run's figures should know of how it was trained. `trained`: from `trained_on`."""
     notes = [f"class {c!r} has one group and was split within it" for c in division.blocked]
     batch = int(run.hyper.get("batch_size", 0))
-    for modality, own in trained_on(run, data, division).items():
+    for modality, own in (trained or trained_on(run, data, division)).items():
         absent = np.bincount(data.labels[own], minlength=len(data.classes)) == 0
         if absent.any():
             classes = [repr(data.classes[k]) for k in np.flatnonzero(absent)]

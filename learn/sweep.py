@@ -9,13 +9,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from mgx.learn.features import FeatureSet
 from mgx.learn.outcomes import run_baseline, run_stack
-from mgx.learn.prepare import division_of, model_of, notes_on, stacks
+from mgx.learn.prepare import division_of, hyper_of, model_of, notes_on, stacks, trained_on
 from mgx.learn.runs import frame_of
 from mgx.shared.errors import MgxError, WorkFailed
 from mgx.shared.files import remove_drafts_of
@@ -50,10 +50,16 @@ def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: 
 def check(left: Todo) -> list[str]:
     """Check every run before the first one is trained: BadRequest if one cannot be; else notes for the user."""
     notes: dict[str, None] = {}
+    alike: dict[str, list[Run]] = {}  # runs that differ in hyperparameters only are trained on the same instances
     for run in left.runs:
-        division = division_of(run, left.data)
-        model_of(run, left.data, division)
-        notes |= dict.fromkeys(notes_on(run, left.data, division))
+        alike.setdefault(replace(run, hparams_seed=0, seed=0, hyper={}).key, []).append(run)
+    for runs in alike.values():
+        division = division_of(runs[0], left.data)
+        model_of(runs[0], left.data, division)
+        trained = trained_on(runs[0], left.data, division)
+        for run in runs:
+            hyper_of(run, left.data)
+            notes |= dict.fromkeys(notes_on(run, left.data, division, trained))
     return list(notes)
 
 

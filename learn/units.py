@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mgx.learn.features import FeatureSet, feature_sets
-from mgx.learn.runs import require_inputs, strong_of_run
+from mgx.learn.features import FeatureSet, StrongChoice, feature_sets
+from mgx.learn.runs import choice_of, require_inputs
 from mgx.learn.sweep import Todo, ask_and_write, train_and_write
 from mgx.shared.engine import Engine, Needs, Unit, received, sent
 from mgx.shared.errors import BadRequest, WorkFailed
@@ -80,7 +80,7 @@ def _left(home: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> tuple[H
 
 def _features(home: Mapping[str, str], runs: Sequence[Run]) -> FeatureSet:
     """What runs of one sweep read. A process keeps it for the next unit, unless it has changed meanwhile."""
-    joined = partial(_joined, tuple(home.items()), runs[0].dataset, runs[0].perceptor, *strong_of_run(runs[0]))
+    joined = partial(_joined, tuple(home.items()), runs[0].dataset, runs[0].perceptor, choice_of(runs[0]))
     try:
         return _required(joined(), runs)
     except BadRequest:
@@ -95,8 +95,6 @@ def _required(data: FeatureSet, runs: Sequence[Run]) -> FeatureSet:
 
 
 @lru_cache(maxsize=1)
-def _joined(
-    home: tuple[tuple[str, str], ...], dataset: str, perceptor: str, widest: bool | None, strong_by: str
-) -> FeatureSet:
-    (join,) = feature_sets(received(dict(home)), [dataset], [perceptor], widest, strong_by).values()
+def _joined(home: tuple[tuple[str, str], ...], dataset: str, perceptor: str, strong: StrongChoice | None) -> FeatureSet:
+    (join,) = feature_sets(received(dict(home)), [dataset], [perceptor], strong).values()
     return join()

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mgx.learn.baseline import View
 from mgx.learn.baselines import probe, zeroshot
+from mgx.learn.features import FeatureSet
 from mgx.learn.prepare import Scored, division_of, model_of, scored_splits, stacks
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
+from mgx.learn.sweep import Todo, check, todo
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
@@ -99,6 +102,23 @@ def test_stacks_depend_on_the_sweep_alone(toy):
     assert sorted(r.key for own in made for r in own) == sorted(r.key for r in runs)
     assert all(len({len(r.train) for r in own}) == 1 for own in made)
     assert stacks(runs, frame_of(data)) == made
+
+
+def test_nine_settings_are_checked_by_one_look_at_the_instances(toy, monkeypatch):
+    """Hyperparameters do not change who is trained on; every setting's own note and range are looked at still."""
+    data, calls = features_of(toy.home), []
+    having = FeatureSet.having
+    monkeypatch.setattr(FeatureSet, "having", lambda own, *args: calls.append(args) or having(own, *args))
+    looks = {}
+    for settings in (1, 9):
+        calls.clear()
+        runs = algorithm_runs("concat", frame_of(data), Asked(settings, 2))
+        check(todo(toy.home, data, runs, []))
+        looks[settings] = len(calls)
+    assert looks[1] == looks[9] > 0
+    large = [replace(run, hyper={**run.hyper, "batch_size": 10**6}) if run.hparams_seed == 8 else run for run in runs]
+    with pytest.raises(BadRequest, match="batch_size"):
+        check(Todo(data, (), (tuple(large),)))
 
 
 def test_finished_runs_are_skipped(toy, capsys):

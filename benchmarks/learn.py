@@ -54,8 +54,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mgx.learn.algorithm import ALGORITHMS, Shape, known_as
 from mgx.learn.features import FeatureSet, feature_sets
+from mgx.learn.prepare import STACK, algorithm_of, division_of, model_of, stacks
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
-from mgx.learn.sweep import STACK, algorithm_of, division_of, model_of, stacks, todo, work, workers
+from mgx.learn.sweep import todo, work, workers
 from mgx.learn.train import EVERY, Stack
 from mgx.shared.home import Home, find_home
 from mgx.shared.progress import Quiet

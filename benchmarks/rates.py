@@ -21,8 +21,9 @@ import torch
 from mgx.learn.algorithm import ALGORITHMS
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.learn.keyed import key_of
+from mgx.learn.prepare import division_of, model_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
-from mgx.learn.sweep import division_of, model_of, workers
+from mgx.learn.sweep import workers
 from mgx.learn.train import train
 from mgx.shared.home import find_home
 from mgx.shared.progress import Quiet

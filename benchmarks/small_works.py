@@ -123,7 +123,7 @@ def shrink() -> None:
     from mgx.extract.perceptors.strong import StrongPerceptor
     from mgx.extract.strong import training
     from mgx.extract.strong.selfsupervised import Recipe
-    from mgx.learn import sweep, train
+    from mgx.learn import prepare, sweep, train
 
     def start_workers(workers: int, openings: Any) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(workers, get_context("fork"), decoding._start, (openings,))
@@ -132,7 +132,7 @@ def shrink() -> None:
     decoding.WORTH, decoding.HANDING, decoding.start_workers = 0.0, 0.0, start_workers
     StrongPerceptor.recipe_of_all = Recipe(lr=1e-2, epochs=4, batch=8)
     training.SAVE_EVERY, training.EVERY = 2, 1
-    sweep.STACK, sweep.PATIENCE, train.EVERY, train.SAVE_EVERY = 2, 0.05, 3, 0.0
+    prepare.STACK, sweep.PATIENCE, train.EVERY, train.SAVE_EVERY = 2, 0.05, 3, 0.0
 
 
 @dataclass(frozen=True)

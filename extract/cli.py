@@ -12,6 +12,7 @@ from mgx.shared.engine import apart, engine_options, make_engine
 from mgx.shared.errors import WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.log import note
+from mgx.shared.options import device_option, json_option, modality_filter, replace_option
 from mgx.shared.progress import Progress, progress, say, warn
 
 if TYPE_CHECKING:
@@ -34,45 +35,49 @@ SHOWN = 20  # skipped items listed of one store
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--dataset", required=True, metavar="D", help="A data set's name, or the path of its manifest.")
+@click.option("--dataset", required=True, metavar="NAME|PATH", help="A data set's name, or the path of its manifest.")
 @click.option(
     "--perceptor",
     "perceptors",
     required=True,
     multiple=True,
-    metavar="P",
-    help="A name, package.module:Name, or hf:owner/model. Several (repeatable) share one pass over the media.",
+    metavar="NAME",
+    help="A name, package.module:Name or hf:owner/model (repeatable: several share one pass over the media).",
 )
 @click.option(
     "--protocol",
     type=click.Choice(["standard", "modalbed"]),
     default="standard",
     show_default=True,
-    help="modalbed: the perceptor as the published code ran it, where that differs.",
+    help="modalbed: preprocess as the published code did, where that differs.",
 )
-@click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@modality_filter
+@device_option
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: bfloat16 on a GPU, float32 on a CPU]"
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Numbers to encode with.  [default: bfloat16 on a GPU]",
 )
 @click.option(
     "--workers",
     type=click.IntRange(0),
     metavar="N",
-    help="Processes that prepare media.  [default: one a core, up to 16]",
+    help="Processes that decode media.  [default: one a core, up to 16]",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Most views encoded at once.  [default: 128 on a GPU, 16 on a CPU]",
+    help="Inputs to encode at once, at most.  [default: 128 on a GPU, 16 on a CPU]",
 )
 @engine_options
-@click.option("--replace", is_flag=True, help="Remove what is there, whatever it was made from, and start anew.")
-@click.option("--partial", is_flag=True, help="Take what is there, though the manifest expects other counts.")
-@click.option("--retry-skipped", is_flag=True, help="Try again what could not be used, changed or not.")
+@replace_option("Delete the stored embeddings first, and embed everything again.")
+@click.option("--partial", is_flag=True, help="Go on though the data set has other counts than its manifest expects.")
+@click.option(
+    "--retry-skipped", is_flag=True, help="Try again items that could not be used, even if their files are the same."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@json_option("Print the outcome as JSON.")
 @click.pass_obj
 def extract(
     home: Home,

@@ -11,6 +11,7 @@ from mgx.shared.engine import Engine, engine_options, make_engine
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.log import note
+from mgx.shared.options import SETTINGS, device_option, filters, json_option
 from mgx.shared.progress import Progress, progress, say, warn
 
 if TYPE_CHECKING:
@@ -31,31 +32,33 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--algo", "algos", multiple=True, metavar="A", help="An algorithm, or all (repeatable).")
-@click.option("--dataset", multiple=True, metavar="D", help="Only this data set (repeatable).  [default: all]")
-@click.option("--perceptor", multiple=True, metavar="P", help="Only this perceptor (repeatable).  [default: all]")
-@click.option("--setting", type=click.Choice(["weak", "strong"]), default="weak", show_default=True, help=(
-    "What the unseen modality is embedded by: the binding perceptor, or a strong one."))  # fmt: skip
-@click.option("--strong", "strong_by", metavar="S", default="", help=(
-    "The strong perceptor, where there are several: strong_inductive."))  # fmt: skip
+@click.option("--algo", "algos", multiple=True, metavar="NAME", help="An algorithm, or all (repeatable).")
+@filters
+@click.option("--setting", type=SETTINGS, default="weak", show_default=True, help=(
+    "What embeds the unseen modality: the same perceptor (weak), or one trained on it alone (strong)."))  # fmt: skip
+@click.option("--strong", "strong_by", metavar="NAME", default="", help=(
+    "Which strong perceptor, if several are stored (e.g. strong_inductive)."))  # fmt: skip
 @click.option("--protocol", default="standard", show_default=True, metavar="NAME", help=(
     "standard, or modalbed: as the published code does it."))  # fmt: skip
+@click.option("--quirk", "quirks", multiple=True, metavar="NAME", help=(
+    "Run `standard` with one difference of the published code (see --explain; repeatable)."))  # fmt: skip
+@click.option("--explain", is_flag=True, help="Say what each quirk of the protocol is, and stop.")
+@click.option("--hparams", type=click.IntRange(1), metavar="N", help=(
+    "Hyperparameter settings per algorithm; the first is the defaults.  [default: 9; modalbed: 3]"))  # fmt: skip
+@click.option("--trials", type=click.IntRange(1), metavar="N", help=(
+    "Trial seeds: how often each setting is trained, on other splits.  [default: 3]"))  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Updates per run.  [default: the data set's]")
 @click.option(
-    "--quirk", "quirks", multiple=True, metavar="Q", help="standard with this quirk of modalbed (repeatable)."
+    "--train", "train_on", metavar="NAME,NAME", default="", help="Only these training modalities; with --test."
 )
-@click.option("--explain", is_flag=True, help="Say what each quirk is, and stop.")
-@click.option("--hparams", type=click.IntRange(1), help="Settings; the first: defaults.  [default: 9; modalbed: 3]")
-@click.option("--trials", type=click.IntRange(1), help="Trial seeds.  [default: 3]")
-@click.option("--steps", type=click.IntRange(1), help="Updates per run.  [default: the data set's]")
-@click.option("--train", "train_on", metavar="M,M", default="", help="Only these training modalities; with --test.")
-@click.option("--test", "test_on", metavar="M", default="", help="Only this test modality; with --train.")
-@click.option("--fraction", "fractions", multiple=True, metavar="M=F", help=(
-    "Keep this fraction of a modality's training rows (repeatable)."))  # fmt: skip
-@click.option("--probe", is_flag=True, help="Also the in-modality linear probe, the ceiling.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--test", "test_on", metavar="NAME", default="", help="Only this unseen modality; with --train.")
+@click.option("--fraction", "fractions", multiple=True, metavar="NAME=SHARE", help=(
+    "Keep this share of a modality's training rows, such as text=0.1 (repeatable)."))  # fmt: skip
+@click.option("--probe", is_flag=True, help="Also train a linear classifier on the unseen modality itself: a ceiling.")
+@device_option
 @engine_options
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop. Needs no embeddings.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per run.")
+@json_option("Print one JSON object per run.")
 @click.pass_obj
 def learn(
     home: Home,
@@ -83,8 +86,8 @@ def learn(
 ) -> None:
     """Train learners on the embeddings that are there.
 
-    Every modality is left out once, and every pair of modalities for leave-one-out. Stopped and
-    started again, finished runs are skipped.
+    For each modality, learners are trained on the others and tested on it; for `mgx select --method loo`
+    every pair of modalities is left out as well. Stopped and started again, finished runs are skipped.
     """
     from mgx.learn.protocol import name_of
 
@@ -98,7 +101,8 @@ def learn(
         raise click.UsageError("Missing option '--algo': an algorithm, or all.")
 
     from mgx.learn.algorithm import ALGORITHMS, known_as
-    from mgx.learn.runs import Asked, size_of
+    from mgx.learn.features import feature_sets
+    from mgx.learn.runs import Asked, size_of, strong_choice
     from mgx.shared.device import check_device
 
     names = ALGORITHMS.names() if "all" in algos else list(dict.fromkeys(map(known_as, algos)))
@@ -113,7 +117,8 @@ def learn(
         return
     engine = make_engine(on, settings, wait, home)
     order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, strong_by, engine)
-    joins = _joins(home, dataset, perceptor, setting, name, strong_by)
+    # Published runs take the widest strong perceptor.
+    joins = feature_sets(home, dataset, perceptor, strong_choice(setting, name, strong_by))
     failed: list[str] = []
     total = 0
     with progress() as bars:
@@ -145,17 +150,6 @@ def _fraction(text: str) -> tuple[str, float]:
     if not 0 < kept <= 1:
         raise BadRequest(f"--fraction {text!r}: give a modality and a number above 0, up to 1: --fraction text=0.1")
     return modality.strip(), kept
-
-
-def _joins(
-    home: Home, dataset: Sequence[str], perceptor: Sequence[str], setting: str, protocol: str, strong_by: str
-) -> Any:
-    """How to read what is embedded; the published strong setting takes the widest strong perceptor."""
-    from mgx.learn.features import feature_sets
-    from mgx.learn.protocol import protocol_of
-
-    widest = protocol_of(protocol).validates_unseen if setting == "strong" else None
-    return feature_sets(home, dataset, perceptor, widest, strong_by)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run will cost, told before it is trained."""
+"""Estimates what a run will cost before it is trained."""
 
 from dataclasses import dataclass
 from functools import cache

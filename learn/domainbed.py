@@ -188,7 +188,7 @@ class OneByOne(Stack):
         return named
 
     def weights(self, model: int) -> dict[str, Tensor]:
-        """The object's own account; nothing of what is no torch module."""
+        """The object's state_dict, if it is a torch module; else nothing."""
         own = self.objects[model]
         return dict(own.state_dict()) if isinstance(own, nn.Module) else {}
 
@@ -229,7 +229,7 @@ class OneByOne(Stack):
         return f"{'+'.join(trained)} -> {'+'.join(tested)} with {setting}"
 
     def snapshot(self) -> dict[str, Any]:
-        """The last step taken and what the objects remember; nothing of them, if that cannot be told."""
+        """The last step taken and the objects' state; without the state, if it cannot be serialised."""
         try:
             objects = [condition_of(own) for own in self.objects]
         except (Untold, RecursionError):  # the latter where parts hold one another
@@ -237,7 +237,7 @@ class OneByOne(Stack):
         return {"step": self.step, "diverged": self.diverged.clone(), "objects": objects}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Be as a snapshot was. Objects of which it does not tell are trained again up to there."""
+        """Go back to a snapshot. Objects whose state it lacks are trained again up to its step."""
         try:
             for own, condition in zip(self.objects, snapshot["objects"], strict=True):
                 put(own, condition)

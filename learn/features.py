@@ -1,4 +1,4 @@
-"""What a learner reads: the embeddings of one data set through one perceptor, joined by instance id."""
+"""Reads what a learner trains on: the embeddings of one data set by one perceptor, joined by instance id."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +17,17 @@ from mgx.shared.registry import plain
 from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, is_strong, open_store, store_folders
 
 STRONG_WIDTHS = (1024, 768)  # of what mgx trains: `strong` and `strong768`
+
+
+@dataclass(frozen=True)
+class StrongChoice:
+    """Which strong perceptor embeds the unseen modality; the weak setting has None in its place.
+
+    Without a `name`, one as wide as the binding perceptor; where `published`, the widest, as the published code does.
+    """
+
+    published: bool
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class FeatureSet:
 
     @cached_property
     def divisions(self) -> dict[tuple[str, int], Any]:
-        """Who is on which side, by protocol and trial seed, as far as somebody asked: a million items take seconds."""
+        """A cache of splits by protocol and trial seed: dividing a million items takes seconds."""
         return {}
 
     def place(self, modality: str) -> int:
@@ -90,22 +101,20 @@ def feature_sets(
     home: Home,
     dataset: Sequence[str] = (),
     perceptor: Sequence[str] = (),
-    widest: bool | None = None,
-    strong_by: str = "",
+    strong: StrongChoice | None = None,
 ) -> dict[str, Callable[[], FeatureSet]]:
     """ "data set/perceptor" -> how to join its embeddings, for all of the home directory that pass the filters.
 
     They are joined one by one, so that a damaged store stops nobody else. NotThere names what there is none of.
-    `widest` asks for the strong setting: with a strong perceptor as wide as the binding one, or (True, as
-    published) with the widest; with that called `strong_by`, if it is named.
+    `strong` asks for the strong setting.
     """
     dataset = [data_set_name(name, home) for name in dataset]
     groups: dict[tuple[str, str], list[Path]] = {}
-    strong: dict[str, list[Path]] = {}
+    strong_folders: dict[str, list[Path]] = {}
     for folder in store_folders(home, dataset, ()):
         d, p = folder.parts[-3], folder.parts[-2]
         if is_strong(p):
-            strong.setdefault(d, []).append(folder)
+            strong_folders.setdefault(d, []).append(folder)
         elif not perceptor or plain(p) in map(plain, perceptor):
             groups.setdefault((d, p), []).append(folder)
     for name in perceptor:
@@ -121,9 +130,7 @@ def feature_sets(
     joins: dict[str, Callable[[], FeatureSet]] = {}
     for (d, p), folders in sorted(groups.items()):
         found = partial(_open_and_join, folders)
-        joins[f"{d}/{p}"] = (
-            found if widest is None else partial(_with_strong, found, strong.get(d, []), widest, strong_by)
-        )
+        joins[f"{d}/{p}"] = found if strong is None else partial(_with_strong, found, strong_folders.get(d, []), strong)
     return joins
 
 
@@ -143,28 +150,29 @@ def _open_and_join(folders: Sequence[Path]) -> FeatureSet:
     return join([open_store(folder) for folder in folders])
 
 
-def _with_strong(weak: Callable[[], FeatureSet], folders: Sequence[Path], widest: bool, strong_by: str) -> FeatureSet:
+def _with_strong(weak: Callable[[], FeatureSet], folders: Sequence[Path], choice: StrongChoice) -> FeatureSet:
     """The strong setting of a feature set, from a strong perceptor's embeddings of the same data set."""
     data = weak()
     stores = [store for store in map(open_store, folders) if store.plan.modality in data.modalities]
-    fitting = [s for s in stores if s.plan.features == data.features or (widest and s.plan.features > data.features)]
-    if strong_by:
-        fitting = [s for s in fitting if plain(s.plan.perceptor) == plain(strong_by)]
+    own = data.features
+    fitting = [s for s in stores if s.plan.features == own or (choice.published and s.plan.features > own)]
+    if choice.name:
+        fitting = [s for s in fitting if plain(s.plan.perceptor) == plain(choice.name)]
     if not fitting:
-        there = ", ".join(f"{w} ({own})" for w, own in sorted({(s.plan.features, s.plan.perceptor) for s in stores}))
-        called = strong_by or ("strong_modalbed" if widest else strong_of(data.features))
+        there = ", ".join(f"{w} ({p})" for w, p in sorted({(s.plan.features, s.plan.perceptor) for s in stores}))
+        called = choice.name or ("strong_modalbed" if choice.published else strong_of(own))
         raise NotThere(
-            f"{data.dataset}/{data.perceptor} has {data.features} features, and the strong setting needs strong "
-            f"embeddings of that width{f' by {strong_by}' if strong_by else ''}: there are {there or 'none'}. "
+            f"{data.dataset}/{data.perceptor} has {own} features, and the strong setting needs strong "
+            f"embeddings of that width{f' by {choice.name}' if choice.name else ''}: there are {there or 'none'}. "
             + (
                 f"Make them with: mgx extract --dataset {data.dataset} --perceptor {called}"
-                if strong_by or widest or data.features in STRONG_WIDTHS
+                if choice.name or choice.published or own in STRONG_WIDTHS
                 else f"mgx trains those of 1024 and 768; add {called!r}: docs/own_perceptor.md"
             )
         )
     width = max(s.plan.features for s in fitting)
     fitting = [s for s in fitting if s.plan.features == width]
-    chosen = _chosen({s.plan.perceptor for s in fitting}, width, widest)
+    chosen = _chosen({s.plan.perceptor for s in fitting}, width, choice.published)
     return strengthen(data, [s for s in fitting if s.plan.perceptor == chosen])
 
 

@@ -1,7 +1,7 @@
-"""What an object of torch modules and optimizers remembers, as data that is read back without running code.
+"""Saves and restores the state of objects made of torch modules and optimizers, as data that runs no code when read.
 
 Tensors, numbers, texts, and lists, tuples and dictionaries of them; modules by their attributes, optimizers by their
-own account. Whatever else an object holds (a function, an iterator, a generator of random numbers) is Untold.
+state_dict. Whatever else an object holds (a function, an iterator, a generator of random numbers) is Untold.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 PLAIN = (bool, int, float, str, type(None))
-OF_TORCH = ("_non_persistent_buffers_set",)  # of a module: which of its buffers its own account leaves out
+OF_TORCH = ("_non_persistent_buffers_set",)  # of a module: which of its buffers state_dict leaves out
 
 
 class Untold(Exception):
-    """Something whose condition cannot be told, or does not fit."""
+    """State that cannot be serialised, or does not match the object."""
 
 
 def condition_of(value: Any) -> Any:
-    """The condition of an object as torch.save writes it, the tensors being the object's own."""
+    """The state of an object, as torch.save can write it; tensors are not copied. Untold if that is not possible."""
     if isinstance(value, Tensor):
         return value.detach()
     if type(value) in PLAIN:
@@ -36,7 +36,7 @@ def condition_of(value: Any) -> Any:
 
 
 def put(value: Any, condition: Any) -> Any:
-    """The value in that condition: changed in place, as others may hold parts of it, where it can be changed."""
+    """The value with its state restored: in place where possible, as other objects may hold parts of it."""
     if isinstance(value, Tensor) and isinstance(condition, Tensor) and value.shape == condition.shape:
         with torch.no_grad():
             return value.copy_(condition)

@@ -15,6 +15,7 @@ from mgx.learn.algorithm import SGD, Adam, Params, Rate, setting
 
 Knobs = dict[str, Tensor]  # numeric hyperparameters, (model,)
 Build = Callable[[Mapping[str, Any]], Any]  # one model's knobs -> its Hyper
+AHEAD = 1024  # steps for which restarts are looked up at once
 
 
 def player_of(name: str, players: Mapping[str, Adam | SGD]) -> str:
@@ -39,17 +40,18 @@ class Optimizer:
         )
         self._constant: set[str] = set()
         self._whole = [0.0] * models  # the rate of a whole step
+        self._restarts: dict[int, dict[int, list[int]]] = {}  # of the block of steps at hand
 
     def begin(self, step: Tensor) -> None:
-        """The rates of this step, and no memory of the moments where a rule starts anew."""
+        """Set the rates of this step; restart Adam, forgetting its moments, where a rule asks for that."""
         self._set_rates(step)
         if self.rule.restart is not None:
             self._restart(step)
 
     def move(self, grads: Params, shares: Mapping[int, float]) -> None:
-        """One step, or the share of it, of the models named. `grads` hold these models in this order.
+        """Move the models named by one step, or by a share of one. `grads` holds these models in this order.
 
-        Of others, and where the share is 0, nothing changes, memory included.
+        Nothing of the other models changes, nor of those whose share is 0; their moments included.
         """
         own = {name: grad.unbind() for name, grad in grads.items()}
         places = {n: place for place, (n, share) in enumerate(shares.items()) if share}
@@ -89,9 +91,20 @@ class Optimizer:
 
     def _restart(self, step: Tensor) -> None:
         """Forget the moments of the models whose rule says so."""
+        block, place = divmod(int(step), AHEAD)
+        if block not in self._restarts:
+            self._restarts = {block: self._restarts_in(block, step)}
+        for n in self._restarts[block].get(place, ()):
+            for view in self.views[n].values():
+                self.torch.state.pop(view, None)
+
+    def _restarts_in(self, block: int, step: Tensor) -> dict[int, list[int]]:
+        """Place in a block of AHEAD steps -> the models that restart there: asked once a block, not at every step."""
         assert self.rule.restart is not None
         rule = self.rule.restart
-        again = vmap(lambda knobs: rule(self.build(knobs), step))(self.knobs).tolist()
-        for views, now in zip(self.views, again, strict=True):
-            for view in views.values() if now else ():
-                self.torch.state.pop(view, None)
+        steps = torch.arange(block * AHEAD, (block + 1) * AHEAD, dtype=step.dtype, device=step.device)
+        again = vmap(lambda knobs: vmap(lambda one: rule(self.build(knobs), one))(steps))(self.knobs)
+        found: dict[int, list[int]] = {}
+        for n, place in again.nonzero().tolist():
+            found.setdefault(place, []).append(n)
+        return found

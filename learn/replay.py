@@ -1,4 +1,4 @@
-"""A run once more, up to one checkpoint, to keep what a record does not hold: the model and each single prediction.
+"""Repeats a run up to one checkpoint, to keep what its record lacks: the model and each single prediction.
 
 <home>/replays/<run>/<step>/predictions.parquet   id, group, label, predicted: a row for each test item
                             confusion.csv         true class by predicted class
@@ -19,9 +19,10 @@ import torch
 from mgx.learn.baseline import BASELINES, View
 from mgx.learn.features import FeatureSet
 from mgx.learn.measure import confusion, score
+from mgx.learn.outcomes import made_with
+from mgx.learn.prepare import algorithm_of, division_of, model_of, scored_splits
 from mgx.learn.runs import features_of, frame_of
 from mgx.learn.split import Division
-from mgx.learn.sweep import algorithm_of, division_of, made_with, model_of, scored_splits
 from mgx.learn.train import Stack, Trainer
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.files import canonical, write_whole
@@ -32,7 +33,7 @@ from mgx.shared.records import Run, RunRecord, Score
 
 @dataclass(frozen=True)
 class Replayed:
-    """What became of a replay: its score on `split`, the recorded one, and how many items were predicted."""
+    """The outcome of a replay: its score on `split`, the recorded score, and the number of items predicted."""
 
     folder: Path
     split: str

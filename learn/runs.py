@@ -1,4 +1,4 @@
-"""Which runs a search consists of: a list of values, made without reading a single vector.
+"""Lists the runs of a search, without reading a single vector.
 
 For each modality one reported run is trained on all others, and for each pair one leave-one-out run
 on the rest (from three modalities up); each for every hyperparameter seed and trial seed.
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mgx.learn import space
 from mgx.learn.baseline import BASELINES, Baseline
-from mgx.learn.features import FeatureSet, feature_sets
+from mgx.learn.features import FeatureSet, StrongChoice, feature_sets
 from mgx.learn.protocol import MODALBED, STANDARD, Case, protocol_of
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.home import Home
@@ -49,7 +49,9 @@ def size_of(protocol: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Frame:
-    """What runs are listed from: all that a `FeatureSet` knows of itself apart from its vectors."""
+    """A data set as embedded by one perceptor, without the vectors: what is needed to list runs.
+
+    So runs can be listed before anything is embedded."""
 
     dataset: str
     perceptor: str
@@ -106,7 +108,7 @@ def frames(
 
     Where nothing is named or embedded: the three data sets and binding perceptors of the paper.
     """
-    widest = protocol_of(protocol).validates_unseen if setting == "strong" else None
+    choice = strong_choice(setting, protocol, strong_by)
     there = {(f.parts[-3], f.parts[-2]) for f in store_folders(home)}
     wanted = list(dict.fromkeys(data_set_name(d, home) for d in dataset)) or sorted({d for d, _ in there})
     found = []
@@ -114,7 +116,7 @@ def frames(
         embedded = sorted(p for d, p in there if d == name and not is_strong(p))
         for own in perceptor or embedded or PUBLISHED_PERCEPTORS:
             try:
-                (join,) = feature_sets(home, [name], [own], widest, strong_by).values()
+                (join,) = feature_sets(home, [name], [own], choice).values()
                 found.append(frame_of(join()))
             except NotThere:
                 found.append(frame_from(find_manifest(name, home), own, setting))
@@ -122,19 +124,22 @@ def frames(
 
 
 def features_of(home: Home, run: Run) -> FeatureSet:
-    """What a run reads. BadRequest if that is no longer what is there."""
-    (join,) = feature_sets(home, [run.dataset], [run.perceptor], *strong_of_run(run)).values()
+    """The embeddings that a run reads. BadRequest if that is no longer what is there."""
+    (join,) = feature_sets(home, [run.dataset], [run.perceptor], choice_of(run)).values()
     data = join()
     require_inputs(run, data)
     return data
 
 
-def strong_of_run(run: Run) -> tuple[bool | None, str]:
-    """What `feature_sets` has to know of a run's setting: `widest` and `strong_by`."""
-    if run.setting == "weak":
-        return None, ""
-    names = [name.partition("/")[0] for name in run.inputs if "/" in name]  # "strong768/depth"
-    return protocol_of(run.protocol).validates_unseen, names[0] if names else ""
+def strong_choice(setting: str, protocol: str, name: str = "") -> StrongChoice | None:
+    """The choice of a strong perceptor in this setting, of that name if it is given; None in the weak setting."""
+    return StrongChoice(protocol_of(protocol).validates_unseen, name) if setting == "strong" else None
+
+
+def choice_of(run: Run) -> StrongChoice | None:
+    """The choice that a run was made with, from the names of its inputs ("strong768/depth")."""
+    names = [name.partition("/")[0] for name in run.inputs if "/" in name]
+    return strong_choice(run.setting, run.protocol, names[0] if names else "")
 
 
 def require_inputs(run: Run, data: FeatureSet) -> None:

@@ -1,4 +1,4 @@
-"""Where a hyperparameter lives: type, default, range and published name, on one line of its algorithm.
+"""Declares hyperparameters (type, default, range, published name on one line) and draws settings of them.
 
 Draws are the published ones, bit for bit (DomainBed's registry, kept by ModalBed): each knob has a
 stream of its own, `RandomState(seed_of(seed_of(hparams_seed, trial_seed), published name))`, so that a

@@ -82,7 +82,7 @@ class Thinned:
 def split(
     ids: Sequence[str], labels: Sequence[str], groups: Sequence[str], parts: Sequence[str], trial_seed: int
 ) -> Split:
-    """A function of its arguments alone; order of the instances does not matter."""
+    """Divide instances by group, stratified by class. The order of the instances does not matter."""
     units, blocked = kept_together(ids, labels, groups)
     test = in_test_part(ids, labels, groups, parts)
     val = draw(units, labels, VALID_SHARE, f"val/{trial_seed}", ~test)

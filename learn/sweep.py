@@ -1,208 +1,30 @@
-"""A sweep: the runs that were asked for, in stacks, with the finished ones left out.
+"""Works through a sweep: trains all runs that were asked for and have no record yet.
 
-Which runs form a stack depends on what was asked, and a stack's records are written as one file when it
-ends: a sweep that was interrupted ends with the same records as one that was not. Processes that share a
-home directory share the work: each run is claimed before it is trained.
+Runs train together in stacks, and a stack's records are written as one file when it ends. Which runs form a
+stack depends on what was asked alone, so a sweep that was interrupted ends with the same records as one that was not.
+Processes that share a home directory share the work: each run is claimed before it is trained.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import reduce
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
-from mgx.learn import space
-from mgx.learn.algorithm import Algorithm, Shape
-from mgx.learn.baseline import BASELINES, Baseline, View
 from mgx.learn.features import FeatureSet
-from mgx.learn.keyed import key_of
-from mgx.learn.measure import confusion, score
-from mgx.learn.protocol import Case, protocol_of
-from mgx.learn.runs import Frame, frame_of
-from mgx.learn.split import Division, Side, Thinned
-from mgx.learn.train import Model, Trained, stack_size, train
-from mgx.shared.errors import BadRequest, MgxError, WorkFailed
+from mgx.learn.outcomes import run_baseline, run_stack
+from mgx.learn.prepare import division_of, hyper_of, model_of, notes_on, stacks, trained_on
+from mgx.learn.runs import frame_of
+from mgx.shared.errors import MgxError, WorkFailed
 from mgx.shared.files import remove_drafts_of
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress, say, warn
-from mgx.shared.records import Checkpoint, Run, RunRecord, read_records, records_path, write_records
-from mgx.shared.records import Split as Counts
+from mgx.shared.records import Run, RunRecord, read_records, records_path, write_records
 from mgx.shared.work_locks import Claims
 
-STACK = 32  # models trained together, at most
 PATIENCE = 1.0  # seconds between two looks at what another process is training
-
-
-def algorithm_of(run: Run, case: Case) -> Algorithm:
-    """The algorithm of a run, as its protocol has it."""
-    return protocol_of(run.protocol).algorithm(run.algorithm, case)
-
-
-def stacks(runs: Sequence[Run], frame: Frame) -> list[list[Run]]:
-    """Runs that train together: one algorithm, one number of training modalities, equal structural knobs.
-
-    Models are padded to the widest and to the largest batch of their stack, so those of like size are neighbours.
-    """
-    groups: dict[Any, list[tuple[Any, Run]]] = {}
-    for run in runs:
-        hyper = algorithm_of(run, frame.case).hyper(**run.hyper)
-        size = *(getattr(hyper, name) for name in space.padded(hyper)), hyper.batch_size
-        same = (run.algorithm, len(run.train), run.steps, space.structural(hyper))
-        groups.setdefault(same, []).append((size, run))
-    made: list[list[Run]] = []
-    for group in groups.values():
-        own = [run for _, run in sorted(group, key=lambda both: both[0])]
-        algorithm = algorithm_of(own[-1], frame.case)  # of the widest
-        shape = Shape(frame.features, frame.classes, len(own[-1].train))
-        count = min(STACK, stack_size(algorithm, shape, algorithm.hyper(**own[-1].hyper)))
-        made += [own[k : k + count] for k in range(0, len(own), count)]
-    return made
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A split that a selection method will read: its modality, side, and whether that modality is unseen."""
-
-    modality: str
-    side: Side
-    unseen: bool
-
-
-def scored_splits(run: Run) -> dict[str, Scored]:
-    """What a run is scored on, by the name that records have for it."""
-    if len(run.test) == 2:
-        return {f"{m}/val": Scored(m, "left_out", True) for m in run.test}
-    (test,) = run.test
-    unseen = protocol_of(run.protocol).validates_unseen
-    own = {f"{test}/test": Scored(test, "test", True), f"{test}/val": Scored(test, "val", True)}
-    return own | {f"{m}/val": Scored(m, "val", unseen) for m in run.train}
-
-
-def division_of(run: Run, data: FeatureSet) -> Division:
-    """Who is trained on, validated on and tested on in a run."""
-    division: Division | None = data.divisions.get((run.protocol, run.trial_seed))
-    if division is None:
-        division = protocol_of(run.protocol).divide(data, run.trial_seed)
-        data.divisions[run.protocol, run.trial_seed] = division
-    if not run.fractions:
-        return division
-    there = {m: data.rows[m] >= 0 for m in data.modalities}
-    return Thinned(division, data.labels, there, run.fractions, run.trial_seed)
-
-
-def trained_on(run: Run, data: FeatureSet, division: Division) -> dict[str, np.ndarray]:
-    """The training instances of each modality, the same ones in all if the algorithm pairs them."""
-    own = {m: data.having(m, division.of(m, "train")) for m in run.train}
-    if algorithm_of(run, frame_of(data).case).paired:
-        return dict.fromkeys(own, reduce(np.intersect1d, own.values()))
-    return own
-
-
-def model_of(run: Run, data: FeatureSet, division: Division) -> Model:
-    """A run with its row numbers. BadRequest if a side of the split has no row in a modality."""
-    hyper = algorithm_of(run, frame_of(data).case).hyper(**run.hyper)
-    space.check(hyper)
-    instances = trained_on(run, data, division)
-    trained = {m: data.rows[m][own] for m, own in instances.items()}
-    scored = {
-        name: data.table(s.modality, s.unseen)[data.having(s.modality, division.of(s.modality, s.side), s.unseen)]
-        for name, s in scored_splits(run).items()
-    }
-    for name, rows in {**trained, **scored}.items():
-        if not len(rows):
-            raise BadRequest(f"{data.dataset}: {name} has no instance to {'score' if '/' in name else 'train on'}.")
-    if len({int(k) for own in instances.values() for k in data.labels[own]}) < 2:
-        raise BadRequest(f"{data.dataset}: all training instances of {', '.join(run.train)} are of one class.")
-    # Not the run's own key: a run has the same random numbers in every protocol, so that differences are paired.
-    return Model(key_of(run.seed, *run.train), hyper, tuple(trained.values()), scored)
-
-
-def notes_on(run: Run, data: FeatureSet, division: Division) -> list[str]:
-    """What somebody who reads a run's figures should know of how it was trained."""
-    notes = [f"class {c!r} has one group and was split within it" for c in division.blocked]
-    batch = int(run.hyper.get("batch_size", 0))
-    for modality, own in trained_on(run, data, division).items():
-        absent = np.bincount(data.labels[own], minlength=len(data.classes)) == 0
-        if absent.any():
-            classes = [repr(data.classes[k]) for k in np.flatnonzero(absent)]
-            shown = ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
-            notes.append(f"no training item of class {shown} in {modality}")
-        if len(own) < batch:
-            notes.append(f"{modality} has {len(own)} training items, fewer than a batch of {batch}: they repeat in it")
-    idle = algorithm_of(run, frame_of(data).case).idle_alone
-    if len(run.train) == 1 and idle:
-        notes.append(f"trained on one modality, where {', '.join(idle)} had no effect: LOO cannot choose that")
-    return notes
-
-
-def run_stack(
-    runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str = "cpu", partial: Path | None = None
-) -> list[RunRecord]:
-    """Train one stack and describe what became of it."""
-    divisions = [division_of(run, data) for run in runs]
-    models = [model_of(run, data, division) for run, division in zip(runs, divisions, strict=True)]
-    algorithm = algorithm_of(runs[0], frame_of(data).case)
-    outcomes = train(algorithm, models, data, runs[0].steps, progress, device, partial)
-    return [
-        _record(run, algorithm, outcome, data, division, device)
-        for run, outcome, division in zip(runs, outcomes, divisions, strict=True)
-    ]
-
-
-def _counts(data: FeatureSet, scored: Scored, division: Division) -> Counts:
-    instances = data.having(scored.modality, division.of(scored.modality, scored.side), scored.unseen)
-    counts = np.bincount(data.labels[instances], minlength=len(data.classes))
-    return Counts(len(instances), tuple(int(n) for n in counts))
-
-
-def made_with(device: str) -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {"mgx": version("mgx-bench"), "torch": str(torch.__version__), "device": device}
-
-
-def _record(
-    run: Run, algorithm: Algorithm, outcome: Trained, data: FeatureSet, division: Division, device: str
-) -> RunRecord:
-    return RunRecord(
-        run=run,
-        kind="algorithm",
-        status="finished" if outcome.diverged_at is None else "diverged",
-        classes=data.classes,
-        splits={name: _counts(data, scored, division) for name, scored in scored_splits(run).items()},
-        checkpoints=outcome.checkpoints,
-        made_with=made_with(device),
-        title=algorithm.title,
-        family=algorithm.family,
-        diverged_at=outcome.diverged_at,
-        notes=tuple(notes_on(run, data, division)),
-    )
-
-
-def run_baseline(run: Run, data: FeatureSet) -> RunRecord:
-    """Ask a baseline once."""
-    division = division_of(run, data)
-    view = View(data, division, run.train, run.test[0])
-    baseline: Baseline = BASELINES.get(run.algorithm)
-    predicted = baseline.predict(view)
-    name = f"{run.test[0]}/test"
-    _, labels = view.xy(run.test[0], "test")
-    return RunRecord(
-        run=run,
-        kind="baseline",
-        status="finished",
-        classes=data.classes,
-        splits={name: _counts(data, Scored(run.test[0], "test", True), division)},
-        checkpoints=(Checkpoint(0, {name: score(confusion(labels, predicted, len(data.classes)))}),),
-        made_with=made_with("cpu"),
-        title=baseline.title,
-    )
 
 
 @dataclass(frozen=True)
@@ -226,17 +48,23 @@ def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: 
 
 
 def check(left: Todo) -> list[str]:
-    """BadRequest if a run cannot be trained on this data, before the first is; else what to know of the runs."""
+    """Check every run before the first one is trained: BadRequest if one cannot be; else notes for the user."""
     notes: dict[str, None] = {}
+    alike: dict[str, list[Run]] = {}  # runs that differ in hyperparameters only are trained on the same instances
     for run in left.runs:
-        division = division_of(run, left.data)
-        model_of(run, left.data, division)
-        notes |= dict.fromkeys(notes_on(run, left.data, division))
+        alike.setdefault(replace(run, hparams_seed=0, seed=0, hyper={}).key, []).append(run)
+    for runs in alike.values():
+        division = division_of(runs[0], left.data)
+        model_of(runs[0], left.data, division)
+        trained = trained_on(runs[0], left.data, division)
+        for run in runs:
+            hyper_of(run, left.data)
+            notes |= dict.fromkeys(notes_on(run, left.data, division, trained))
     return list(notes)
 
 
 def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress) -> list[RunRecord]:
-    """Ask a baseline's runs, which are this process's alone, and write their records as one file."""
+    """Run a baseline for each of its runs, which this process has claimed, and write the records as one file."""
     remove_drafts_of(records_path(home, runs))
     records = []
     for run in runs:
@@ -249,7 +77,7 @@ def ask_and_write(home: Home, runs: Sequence[Run], data: FeatureSet, progress: P
 def train_and_write(
     home: Home, runs: Sequence[Run], data: FeatureSet, progress: Progress, device: str
 ) -> list[RunRecord]:
-    """Train a stack that is this process's alone, from where it was left, and write its records as one file."""
+    """Train a stack that this process has claimed, continuing where it was left, and write the records as one file."""
     path = records_path(home, runs)
     partial = path.with_suffix(".partial")
     for own in (path, partial):

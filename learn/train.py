@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one model. Checkpoints after `diverged_at` are left out."""
+    """The outcome of training one model. Checkpoints after `diverged_at` are left out."""
 
     checkpoints: tuple[Checkpoint, ...]
     diverged_at: int | None
@@ -94,10 +95,20 @@ class Trainer(Protocol):
         """What one model consists of, by name."""
 
     def snapshot(self) -> dict[str, Any]:
-        """The models' condition, all that later steps depend on; torch.save writes it at once."""
+        """All state that later steps depend on. It must be saved before the next step: tensors are not copied."""
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Be in that condition: later steps are to the last bit what they would have been."""
+        """Go back to a snapshot: later steps are to the last bit what they would have been."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A split that some models of a stack are scored on: `users` are their numbers, and their names for it."""
+
+    users: tuple[tuple[int, str], ...]
+    labels: np.ndarray  # (item,)
+    distinct: np.ndarray  # rows of different content
+    place: np.ndarray  # (item,): where in `distinct` an item's content is
 
 
 class Stack:
@@ -247,7 +258,7 @@ class Stack:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Be in the condition of a snapshot of the same models."""
+        """Go back to a snapshot of the same models."""
         for name, own in self.params.items():
             own.copy_(snapshot["params"][name])  # in place: the optimizers hold views
         self.state, self.diverged = snapshot["state"], snapshot["diverged"]
@@ -281,19 +292,26 @@ class Stack:
 
         Of rows with the same content one is evaluated: a class name stands for every item of its class.
         """
+        scores: list[dict[str, Score]] = [{} for _ in self.models]
+        for shared in self._scorings:
+            predicted = self.predict([n for n, _ in shared.users], shared.distinct).cpu().numpy()[:, shared.place]
+            for (n, name), own in zip(shared.users, predicted, strict=True):
+                scores[n][name] = score(confusion(shared.labels, own, self.shape.classes))
+        return scores
+
+    @cached_property
+    def _scorings(self) -> list[Scoring]:
+        """The splits of all models, equal ones together. They stay the same from checkpoint to checkpoint."""
         asked: dict[bytes, list[tuple[int, str]]] = {}
         for n, model in enumerate(self.models):
             for name, rows in model.scored.items():
                 asked.setdefault(rows.tobytes(), []).append((n, name))
-        scores: list[dict[str, Score]] = [{} for _ in self.models]
+        made = []
         for users in asked.values():
             rows = self.models[users[0][0]].scored[users[0][1]]
             labels = self.labels[self.instance[torch.as_tensor(rows, device=self.device)]].cpu().numpy()
-            distinct, place = np.unique(self.data.first[rows], return_inverse=True)
-            predicted = self.predict([n for n, _ in users], distinct).cpu().numpy()[:, place]
-            for (n, name), own in zip(users, predicted, strict=True):
-                scores[n][name] = score(confusion(labels, own, self.shape.classes))
-        return scores
+            made.append(Scoring(tuple(users), labels, *np.unique(self.data.first[rows], return_inverse=True)))
+        return made
 
 
 def one_of(tree: Mapping[str, Tensor], model: int) -> dict[str, Tensor]:

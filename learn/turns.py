@@ -1,4 +1,7 @@
-"""Phases in which only some players move, and such as models of a stack take by turns."""
+"""Phases that update some players only, and phases that alternate by step.
+
+A player is a group of parameters with an optimizer of its own, such as a discriminator.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ from mgx.learn.algorithm import Batch, Hyper, Params, Phase, State, Update
 class Turns:
     """A phase that is one of two: `first` where `when(hyper, step)` holds, () bool, else `second`.
 
-    The trainer asks before it computes, and computes models whose answers differ apart. Neither may change the state.
+    The trainer asks each model of a stack first, and computes those that take `first` and those that take `second`
+    separately. Neither phase may change the algorithm's state.
     """
 
     when: Callable[[Hyper, Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""What a sweep gives to an engine: a stack of runs, or the runs of one baseline, as plain data; and the doing of it.
+"""Trains a sweep on a cluster: each unit of work is a stack of runs, or the runs of one baseline, as plain data.
 
 The engine assigns each unit once, so nothing is claimed; records are written whole under names that the runs give.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mgx.learn.features import FeatureSet, feature_sets
-from mgx.learn.runs import require_inputs, strong_of_run
+from mgx.learn.features import FeatureSet, StrongChoice, feature_sets
+from mgx.learn.runs import choice_of, require_inputs
 from mgx.learn.sweep import Todo, ask_and_write, train_and_write
 from mgx.shared.engine import Engine, Needs, Unit, received, sent
 from mgx.shared.errors import BadRequest, WorkFailed
@@ -36,7 +36,7 @@ def _arguments(home: Home, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def work_on(engine: Engine, home: Home, left: Todo, progress: Progress, device: str) -> Iterator[RunRecord]:
-    """Have what is left done by an engine; records as they are made. WorkFailed if a unit failed."""
+    """Train on a cluster what is left of a sweep; yields records as they are made. WorkFailed if a unit failed."""
     units = list(units_of(home, left, device))
     what = f"{left.data.dataset} {left.data.perceptor}"
     progress.start(f"{what} on {engine.title}", len(units))
@@ -56,14 +56,14 @@ def work_on(engine: Engine, home: Home, left: Todo, progress: Progress, device: 
 
 
 def ask(home: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Ask a baseline what has no record yet; the lines of the records made."""
+    """A unit of work: run a baseline where there is no record yet; returns the new records as lines of JSON."""
     place, left = _left(home, runs)
     records = ask_and_write(place, left, _features(home, left), Quiet()) if left else []
     return [record.to_json() for record in records]
 
 
 def train(home: Mapping[str, str], runs: Sequence[Mapping[str, Any]], device: str) -> list[str]:
-    """Train what has no record yet; the lines of the records made."""
+    """A unit of work: train the runs that have no record yet; returns the new records as lines of JSON."""
     torch.set_num_threads(1)  # as on one machine: results must not depend on the number of cores
     place, left = _left(home, runs)
     records = train_and_write(place, left, _features(home, left), Quiet(), device) if left else []
@@ -80,7 +80,7 @@ def _left(home: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> tuple[H
 
 def _features(home: Mapping[str, str], runs: Sequence[Run]) -> FeatureSet:
     """What runs of one sweep read. A process keeps it for the next unit, unless it has changed meanwhile."""
-    joined = partial(_joined, tuple(home.items()), runs[0].dataset, runs[0].perceptor, *strong_of_run(runs[0]))
+    joined = partial(_joined, tuple(home.items()), runs[0].dataset, runs[0].perceptor, choice_of(runs[0]))
     try:
         return _required(joined(), runs)
     except BadRequest:
@@ -95,8 +95,6 @@ def _required(data: FeatureSet, runs: Sequence[Run]) -> FeatureSet:
 
 
 @lru_cache(maxsize=1)
-def _joined(
-    home: tuple[tuple[str, str], ...], dataset: str, perceptor: str, widest: bool | None, strong_by: str
-) -> FeatureSet:
-    (join,) = feature_sets(received(dict(home)), [dataset], [perceptor], widest, strong_by).values()
+def _joined(home: tuple[tuple[str, str], ...], dataset: str, perceptor: str, strong: StrongChoice | None) -> FeatureSet:
+    (join,) = feature_sets(received(dict(home)), [dataset], [perceptor], strong).values()
     return join()

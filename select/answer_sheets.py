@@ -1,4 +1,4 @@
-"""What `mgx select` answers beside its tables: comparisons, statistics and claims, as sheets and as plain data."""
+"""Lays out the answers of `mgx select --compare`, `--statistics` and `--claims`: as text grids and as plain data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""A cell of a table as what stands behind it: the run and the checkpoint that a method chose in each trial."""
+"""Finds what stands behind a cell of a table: the run and the checkpoint that a method chose in each trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

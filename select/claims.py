@@ -1,4 +1,4 @@
-"""The findings of the paper, put to the records at hand.
+"""Tests the paper's findings on the records at hand.
 
 Each finding is one or several comparisons: a difference of means with its interval (`resampling`). A comparison holds
 if the interval lies above 0 (or above the margin), does not hold if it lies below, and cannot tell otherwise. A finding
@@ -38,7 +38,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the paper says, where, and what the records say to it."""
+    """A statement of the paper, where it stands, and whether the records support it."""
 
     name: str
     says: str

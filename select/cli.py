@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mgx.shared.home import Home
+from mgx.shared.options import SETTINGS, filters, json_option, only
 
 if TYPE_CHECKING:
     from mgx.select.overview import Overview
@@ -17,6 +18,11 @@ ALIASES = {"terminal": "table"}
 SHOWN_LINES = 5  # of each kind of complaint; --json holds all of them
 
 HELP = """Choose models by TM, LOO or Oracle and print the tables.
+
+
+tm      by the validation score of the training modalities
+loo     by the score on training modalities that are left out in turn
+oracle  by the score on the unseen modality itself: cheating, for comparison
 
 Tables go to standard output; coverage and what was left out go to standard error. Everything that is
 there is shown; --dataset, --perceptor, --protocol and --setting leave out the rest.
@@ -40,11 +46,16 @@ records; followed by `published`, at the paper's numbers.
 
 
 @click.command(help=HELP)
-@click.option("--method", default="all", show_default=True, metavar="tm|loo|oracle|all", help="How to choose models.")
-@click.option("--dataset", multiple=True, metavar="NAME", help="Only this data set.  [repeats]")
-@click.option("--perceptor", multiple=True, metavar="NAME", help="Only this perceptor.  [repeats]")
-@click.option("--protocol", multiple=True, metavar="NAME", help="Only this protocol.  [repeats]")
-@click.option("--setting", type=click.Choice(("weak", "strong")), help="Only this setting.")
+@click.option(
+    "--method",
+    default="all",
+    show_default=True,
+    metavar="tm|loo|oracle|all",
+    help="How to choose models, as said above.",
+)
+@filters
+@only("protocol", "protocol")
+@click.option("--setting", type=SETTINGS, help="Only this setting.")
 @click.option(
     "--metric",
     metavar="accuracy|balanced|f1",
@@ -56,10 +67,9 @@ records; followed by `published`, at the paper's numbers.
     "source",
     type=(click.Choice(("packed", "domainbed")), click.Path(path_type=Path)),
     metavar="packed FILE|domainbed DIR",
-    help="Read these in place of the records at home: a file of `mgx records pack`, a sweep folder of DomainBed's "
-    "or ModalBed's.",
+    help="Read these run records instead: a file of `mgx records pack`, or a sweep folder of DomainBed or ModalBed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@json_option("Short for --format json.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
 )
@@ -72,10 +82,14 @@ records; followed by `published`, at the paper's numbers.
     is_flag=False,
     flag_value="records",
     metavar="[published]",
-    help="Algorithms in pairs and by rank, with intervals and tests.",
+    help="Compare algorithms in pairs and by rank, with intervals and tests.",
 )
 @click.option(
-    "--claims", is_flag=False, flag_value="records", metavar="[published]", help="Whether the paper's findings hold."
+    "--claims",
+    is_flag=False,
+    flag_value="records",
+    metavar="[published]",
+    help="Say whether the paper's findings hold.",
 )
 @click.option(
     "--diagram",

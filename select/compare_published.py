@@ -1,4 +1,4 @@
-"""Ours beside the published numbers, for every cell that was published; theirs alone where we have nothing yet."""
+"""Puts our numbers beside the published ones, for every cell that was published; theirs alone where we have none."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

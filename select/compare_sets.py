@@ -1,6 +1,6 @@
-"""Two result sets side by side: each cell of one, of the other, and the difference.
+"""Compares two result sets: each cell of one, of the other, and the difference.
 
-The published numbers are one such set (`against_published`). The others are ours: two protocols, perceptors, settings
+The published numbers are one such set (`compare_published`). The others are ours: two protocols, perceptors, settings
 or budgets of one home directory, or one home directory and another (another commit's, say).
 """
 

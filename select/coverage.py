@@ -1,4 +1,4 @@
-"""How many of the runs that were asked for exist, and the command that makes the others."""
+"""Counts which of the runs that were asked for exist, and says the command that makes the others."""
 
 import re
 from collections import defaultdict

@@ -21,7 +21,7 @@ Facts: domainbed/scripts/collect_results.py and model_selection.py (b93c22a), Mo
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,11 +162,6 @@ def sources(run: Run, modalities: Sequence[str]) -> dict[str, str]:
         return {f"{m}/val": f"{number[m]}_in" for m in run.test}
     (test,) = run.test
     return {f"{test}/test": f"{number[test]}_in", **{f"{m}/val": f"{number[m]}_out" for m in (test, *run.train)}}
-
-
-def _scores(line: Mapping[str, Any], environments: Iterable[str]) -> list[list[float]]:
-    """(split, score): the numbers of one checkpoint."""
-    return [[_number(line.get(f"{env}_{suffix}")) for suffix in SUFFIXES.values()] for env in environments]
 
 
 def _number(value: object) -> float:

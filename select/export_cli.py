@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mgx.shared.home import Home
+from mgx.shared.options import filters
 
 EXAMPLE = """
 \b
@@ -17,8 +18,7 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--dataset", multiple=True, metavar="NAME", help="Only this data set.  [repeats]")
-@click.option("--perceptor", multiple=True, metavar="NAME", help="Only this perceptor.  [repeats]")
+@filters
 @click.pass_obj
 def domainbed(home: Home, folder: Path, dataset: tuple[str, ...], perceptor: tuple[str, ...]) -> None:
     """Write run records as DomainBed and ModalBed log them.

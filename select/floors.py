@@ -1,4 +1,4 @@
-"""What blind guessing gets, and what a test set of a given size can tell apart.
+"""The floors of a score: what blind guessing gets, and how small a difference a test set can show.
 
 A learner whose number lies within the noise of the majority class has shown nothing; a published table
 of this benchmark is full of such numbers. Counts are those of the test rows, one for each class.

@@ -1,4 +1,4 @@
-"""Single numbers to compare: one for each algorithm, unseen modality and trial; ours and the published ones alike."""
+"""Gathers single numbers to compare: one for each algorithm, unseen modality and trial, ours or published."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Everything that `mgx select` shows, gathered from the home directory once."""
+"""Gathers everything that `mgx select` shows from the home directory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

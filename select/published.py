@@ -1,4 +1,4 @@
-"""The published accuracies, in the names of this house.
+"""The accuracies that the paper published, under the names that mgx uses.
 
 `data_manifests/published_results.csv` holds 2,503 numbers of "Towards Modality Generalization" (arXiv 2412.18277):
 the 702 averages of its tables (`source` "paper") and the numbers of each test modality from the tables in its

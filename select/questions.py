@@ -1,4 +1,4 @@
-"""Where `mgx select --compare`, `--statistics` and `--claims` get their answers from, and how they are printed."""
+"""Answers `mgx select --compare`, `--statistics` and `--claims`, and prints the answers."""
 
 import json
 import sys

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mgx.shared.home import Home
+from mgx.shared.options import replace_option
 
 EXAMPLE = """
 \b
@@ -28,24 +29,27 @@ def records() -> None:
     default="records.parquet",
     show_default=True,
     metavar="FILE",
-    help="What to write.",
+    help="The file to write.",
 )
+@replace_option("Overwrite FILE.")
 @click.pass_obj
-def pack(home: Home, file: Path) -> None:
-    """Every run record, and every run that was asked for and is not done, in one parquet file.
+def pack(home: Home, file: Path, replace: bool) -> None:
+    """Write all run records into one parquet file.
 
-    Equal records make an equal file. Its columns are in docs/records.md. An earlier FILE is replaced once the
-    new one is whole.
+    Runs that were asked for and are not done stand in it too, as missing. Equal records make an equal file. Its
+    columns are in docs/records.md.
     """
     from mgx.select.cli import tell_refused
     from mgx.select.records_file import write_pack
-    from mgx.shared.errors import NotThere
+    from mgx.shared.errors import BadRequest, NotThere
     from mgx.shared.progress import say
     from mgx.shared.records import Refused, each_record, read_sweeps
 
     refused = Refused()
     if not file.absolute().parent.is_dir():
         raise NotThere(f"no folder {file.parent} to write {file.name} into. Make it first, or name another.")
+    if file.exists() and not replace:
+        raise BadRequest(f"{file} is there. Overwrite it with --replace.")
     sweeps = read_sweeps(home, refused)
     if not sweeps and not any(home.runs.glob("*/*/*/*.jsonl")):
         raise NotThere(f"no run records in {home.runs}. Make some with: mgx learn --algo erm")

@@ -1,4 +1,4 @@
-"""A table in words: what every format of it says alike."""
+"""Turns the cells, heads and notes of a table into text, alike for every format (terminal, Markdown, HTML ...)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ WEAK: set[Mark] = {"at floor", "below floor", "not above zero-shot"}
 
 
 def cell_text(cell: Cell, digits: int = 1) -> str:
-    """`57.3 ±1.2 2/3~ z`: mean and error in per cent, then what must be known of them."""
+    """`57.3 ±1.2 2/3~ z`: mean and error in per cent, then missing trials and marks."""
     return number_text(cell, digits) + remark(cell)
 
 

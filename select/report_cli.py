@@ -23,12 +23,12 @@ Examples:
 @click.command(help=HELP, params=[p for p in select.params if p.name in FILTERS])
 @click.option(
     "-o",
-    "--out",
+    "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     default="report.html",
     show_default=True,
     metavar="FILE",
-    help="Where to write it.",
+    help="The file to write.",
 )
 @click.option("--no-figures", is_flag=True, help="Tables alone: drawing takes most of the time.")
 @click.pass_obj
@@ -41,13 +41,13 @@ def report(
     setting: str | None,
     metric: str | None,
     source: tuple[str, Path] | None,
-    out: Path,
+    output: Path,
     no_figures: bool,
 ) -> None:
     from mgx.select.cli import look, need_folder, tell, write_page
     from mgx.select.questions import sections_of
 
-    need_folder(out)
+    need_folder(output)
     overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)
-    write_page(out, home, overview, sections_of(home, overview), figures=not no_figures)
+    write_page(output, home, overview, sections_of(home, overview), figures=not no_figures)
     tell(overview)

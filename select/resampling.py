@@ -1,4 +1,4 @@
-"""How far a mean over nested cells can be trusted: a bootstrap that draws the way the numbers came about.
+"""Confidence intervals of means over nested cells: a bootstrap that draws the way the numbers came about.
 
 Numbers of one benchmark are not independent: those of one data set and test modality share their test items, those of
 one perceptor their embeddings, those of one trial their split. Values are therefore kept under nested names, outermost

@@ -21,7 +21,7 @@ Runs = Mapping[tuple[str, str, int, int], RunRecord]  # by algorithm, test modal
 
 
 def other_metric(metric: Metric) -> Metric:
-    """What stands beside it."""
+    """The metric that is shown beside this one."""
     return "balanced" if metric == "accuracy" else "accuracy"
 
 

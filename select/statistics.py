@@ -1,4 +1,4 @@
-"""Algorithms held against each other, as a reviewer asks for it.
+"""Compares algorithms statistically: in pairs, and all together by rank.
 
 Every pair: the difference of their means over (data set, perceptor, test modality, trial), cells where both have a
 number, with an interval (`resampling`), the smallest difference that such a comparison finds, and a Wilcoxon

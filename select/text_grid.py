@@ -1,4 +1,4 @@
-"""A sheet: a titled grid of texts with notes, as comparisons, statistics and claims are shown."""
+"""Prints a sheet: a titled grid of texts with notes, as comparisons, statistics and claims are shown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

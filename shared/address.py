@@ -1,4 +1,4 @@
-"""A file by its address: a path, an http(s) url, or `hf:owner/repository/file[@revision]` of the Hugging Face hub."""
+"""Gets a file by its address: a path, an http(s) url, or hf:owner/repository/file[@revision]."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,10 @@ REMOTE = ("http://", "https://", "hf:")
 
 @contextmanager
 def brought(address: str, folder: Path, bars: Progress, sha256: str = "") -> Iterator[Path]:
-    """A file for as long as it is needed: a download is removed afterwards, unless an option would make use of it."""
+    """A file for as long as the `with` block runs; a download is removed afterwards.
+
+    It is kept if the block raises BadRequest: the same command with another option (such as --replace) can use it.
+    """
     path = bring(address, folder, bars, sha256)
     needless = address.startswith(REMOTE)
     try:

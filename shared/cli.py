@@ -24,19 +24,22 @@ from mgx.shared.progress import detail
 
 # command -> where it is defined, and its line in `mgx --help` (so that nothing is imported for it)
 COMMANDS = {
-    "extract": ("mgx.extract.cli:extract", "Embed a data set's modalities with frozen perceptors (once)."),
+    "extract": ("mgx.extract.cli:extract", "Embed a data set's media with perceptors, frozen encoders."),
     "learn": ("mgx.learn.cli:learn", "Train learners on the embeddings (often)."),
     "select": ("mgx.select.cli:select", "Choose models by TM, LOO or Oracle and print the tables."),
     "replay": ("mgx.shared.replay_cli:replay", "Repeat a selected run; keep its model and predictions."),
     "report": ("mgx.select.report_cli:report", "Write one page of HTML: tables, figures, coverage, settings."),
     "demo": ("mgx.shared.demo_cli:demo", "Run the whole pipeline on the built-in data set."),
-    "data": ("mgx.extract.data.data_cli:data", "List, explain, fetch and check data sets; start one of your own."),
-    "checkpoint": ("mgx.extract.weights.checkpoint_cli:checkpoint", "List and fetch the weights of perceptors."),
+    "data": ("mgx.extract.data.data_cli:data", "List, describe, fetch, check and create data sets."),
+    "checkpoint": (
+        "mgx.extract.weights.checkpoint_cli:checkpoint",
+        "List, fetch and verify the weights of perceptors.",
+    ),
     "store": ("mgx.shared.store_cli:store", "List, verify, share and compare stored embeddings."),
     "import": ("mgx.extract.exchange.import_cli:importing", "Take embeddings that were made by other programs."),
     "export": ("mgx.shared.cli:export", "Write embeddings or run records as files for other programs."),
     "records": ("mgx.select.records_cli:records", "Put all run records into one file."),
-    "status": ("mgx.shared.status_cli:status", "Say what is running, done, failed and missing, and what continues it."),
+    "status": ("mgx.shared.status_cli:status", "Say what is running, done, failed and missing, and what to do."),
     "doctor": ("mgx.shared.doctor_cli:doctor", "Say what is installed, where things lie and what is missing."),
 }
 # What several rooms can write stands under one name.
@@ -50,10 +53,10 @@ ANYWHERE = ("--debug", "-v", "--verbose", "-q", "--quiet")
 HELP = """Measure modality generalization: train on some modalities, test on one never seen.
 
 \b
-Three stages, two stores between them; each can be stopped and rerun at any time:
-  mgx extract --dataset homeobjects --perceptor litebind   media -> embeddings
-  mgx learn --algo erm                                     embeddings -> run records
-  mgx select --method loo                                  run records -> tables
+Three stages; each can be stopped and run again at any time:
+  mgx extract --dataset homeobjects --perceptor litebind  media -> embeddings
+  mgx learn --algo erm --hparams 1                        embeddings -> records
+  mgx select --method loo                                 records -> tables
 Everything at once, on the data set inside this package:  mgx demo
 """
 

@@ -105,7 +105,7 @@ def _facts(pair: Pair) -> Iterator[str]:
 
 @contextmanager
 def side(name: str, home: Home) -> Iterator[list[EmbeddingStore]]:
-    """The stores that are meant: `dataset/perceptor`, a folder of stores, or a pack (verified in passing)."""
+    """A context that opens one side: `dataset/perceptor`, a folder of stores, or a pack, which it verifies."""
     path = Path(name).expanduser()
     if path.is_file():
         from mgx.shared.pack_install import unpack

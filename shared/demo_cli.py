@@ -20,7 +20,7 @@ def stage(home: Home, name: str, args: tuple[str, ...]) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  mgx demo --report report.html")
-@click.option("--report", default="report.html", show_default=True, help="Where the HTML report goes.")
+@click.option("--report", default="report.html", show_default=True, metavar="FILE", help="Where the HTML report goes.")
 @click.option("--dry-run", is_flag=True, help="Say which commands would be run, and stop.")
 @click.pass_obj
 def demo(home: Home, report: str, dry_run: bool) -> None:

@@ -11,12 +11,13 @@ import click
 
 from mgx.shared.device import describe_device
 from mgx.shared.home import ROOMS, Home
+from mgx.shared.options import json_option
 
 NEAREST = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @click.command(epilog="\b\nExample:\n  mgx doctor --json")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_obj
 def doctor(home: Home, as_json: bool) -> None:
     """Say what is installed, where things lie, and what is missing."""

@@ -1,4 +1,4 @@
-"""Units of work done elsewhere: on a Ray cluster, or as jobs of SLURM.
+"""Gives units of work to a cluster: to Ray, or to SLURM as jobs.
 
 A unit is a function by its name and plain data for it: nothing of mgx is pickled, and a job's log says what it did.
 Each can be done again without harm: it looks what is finished, does the rest and commits as on one machine. So an
@@ -32,7 +32,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one unit computes on. `alone`: it takes so long that no other should wait for it in one job."""
+    """The hardware that one unit needs. `alone`: it takes so long that no other should wait for it in one job."""
 
     cpus: int = 1
     gpus: float = 0.0
@@ -41,7 +41,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Ended:
-    """A unit that was done, with what its function returned; or that failed, with the reason."""
+    """A unit that ended: the result of its function, or the reason why it failed."""
 
     unit: Unit
     result: Any = None
@@ -49,7 +49,10 @@ class Ended:
 
 
 class Engine(Protocol):
-    """Where units are done. Each is assigned once at a time, and again if whoever had it is gone."""
+    """A place that does units of work, such as a cluster: it gives each unit to one process at a time.
+
+    If that process is lost, another one gets the unit.
+    """
 
     title: str
     waits: bool  # False: units are handed in, and their ends are not waited for
@@ -62,7 +65,7 @@ class Engine(Protocol):
 
 
 def perform(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one unit where it was sent to. What went wrong comes back as text: other units go on."""
+    """Run one unit, in the process that it was sent to. What went wrong comes back as text: other units go on."""
     module, _, name = function.partition(":")
     try:
         return {"result": getattr(import_module(module), name)(**arguments), "error": ""}
@@ -85,22 +88,24 @@ def received(home: Mapping[str, str]) -> Home:
 def engine_options(command: Command) -> Command:
     """`--on`, `--with` and `--wait` for a command that can work elsewhere."""
     for option in (
-        click.option("--wait", is_flag=True, help="slurm: wait for the jobs, and say what became of them."),
+        click.option("--wait", is_flag=True, help="With --on slurm: wait until the jobs have ended."),
         click.option(
             "--with",
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
-            help="A setting of --on (repeatable); see docs/cluster.md.",
+            help="With --on: a setting of the cluster (repeatable; see docs/cluster.md).",
         ),
-        click.option("--on", metavar="ray[:ADDRESS]|slurm", help="Work there, not in this process.  [default: here]"),
+        click.option(
+            "--on", metavar="ray[:ADDRESS]|slurm", help="Give the work to this cluster.  [default: work here]"
+        ),
     ):
         command = option(command)
     return command
 
 
 def make_engine(on: str | None, settings: Sequence[str], wait: bool, home: Home) -> Engine | None:
-    """The engine that the options ask for; None: here. BadRequest says what does not go."""
+    """The engine that the options name, or None to work in this process. BadRequest if they contradict each other."""
     kind, _, address = (on or "").partition(":")
     if kind not in ("", "ray", "slurm"):
         raise BadRequest(f"--on {on!r}: there are ray, ray:ADDRESS and slurm.")
@@ -125,7 +130,7 @@ def _command() -> str:
 
 
 def apart(settings: Sequence[str], name: str, default: int) -> tuple[int, list[str]]:
-    """A setting that belongs to the command itself, and those left for the engine."""
+    """Takes one `--with` setting out, which the command itself uses; the value, and the settings for the engine."""
     told = dict(map(_setting, settings))
     return whole(told, name, default), [text for text in settings if _setting(text)[0] != name]
 

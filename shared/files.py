@@ -35,7 +35,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_checked(path: Path, content: bytes | memoryview, owner: bytes = b"") -> None:
-    """Write a file that is a help and no result, behind a checksum of whose it is and of itself."""
+    """Write a file that only saves time (a saved state, say), preceded by a checksum of its owner and content."""
     check = _check(owner, content)
     with whole_file(path) as draft, draft.open("wb") as stream:
         stream.write(check)
@@ -60,7 +60,7 @@ def _check(owner: bytes, content: bytes | memoryview) -> bytes:
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """A full disk or quota while `path` is written, as DiskFull."""
+    """A context for writing `path`: a full disk or quota is raised as DiskFull."""
     try:
         yield
     except OSError as error:
@@ -95,7 +95,7 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: what keys and checksums are taken of."""
+    """The JSON text of a value in its one standard form, from which keys and checksums are computed."""
     return _CANONICAL.encode(value)
 
 

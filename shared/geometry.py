@@ -1,4 +1,4 @@
-"""What a perceptor's space looks like before anything is trained in it: its own measures, from vectors alone.
+"""Measures a perceptor's embedding space before anything is trained on it, from the vectors alone.
 
     zero-shot               the class whose prompt is nearest (cosine)
     retrieval               an item's other modality among those of all items, both ways

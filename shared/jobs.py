@@ -1,4 +1,4 @@
-"""Jobs that were handed in to a cluster: what was handed in, and which units of it ended, as files.
+"""Keeps track of jobs handed in to a cluster, in files: what was handed in, and which of its units ended.
 
     <home>/jobs/<date>-<token>.json         the command, the jobs' ids, how many units they do
     <home>/jobs/<date>-<token>/<job>.ended  a line for each unit that ended: its number, and what went wrong
@@ -65,7 +65,7 @@ def tell_handed_in(folder: Path, told: HandedIn) -> None:
 
 
 def tell_ended(path: Path, unit: int, error: str) -> None:
-    """One more unit of a job ended. What cannot be told is no reason to fail."""
+    """Note that a unit of a job ended. Failing to write the note is not an error."""
     line = json.dumps({"unit": unit, "error": error}) + "\n"
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -61,7 +61,7 @@ def covered(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text for a terminal: secrets covered, and nothing in it that moves the cursor or turns the writing."""
+    """The text made safe for a terminal: secrets covered, no control characters, no changes of direction."""
     return CONTROL.sub(lambda found: ascii(found.group())[1:-1], covered(text))
 
 

@@ -30,7 +30,7 @@ class Progress(Protocol):
 
 
 class Quiet:
-    """Nobody is watching."""
+    """Progress that is shown nowhere."""
 
     _stopped = False
 
@@ -46,7 +46,7 @@ class Quiet:
 
 
 class Meter(Quiet):
-    """What a job tells, for the log of the command: when it begins and ends, and now and then how far it is."""
+    """Writes a job's progress to the command's log: when it begins and ends, and now and then how far it is."""
 
     _what = ""
 

@@ -1,4 +1,5 @@
-"""Found by name: one file in a folder, an entry point of a user's package, or `package.module:Name`."""
+"""Finds algorithms, perceptors and the like by name: one file in a folder, an entry point of an installed package,
+or `package.module:Name`."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""`mgx replay`: what stands behind a cell of a table, trained once more and kept whole."""
+"""`mgx replay`: train the runs behind a cell of a table again, and keep their models and predictions."""
 
 from importlib import import_module
 from typing import Any
@@ -7,6 +7,7 @@ import click
 
 from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import SETTINGS, device_option
 from mgx.shared.progress import progress, say
 
 EXAMPLES = """
@@ -20,26 +21,39 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("cells", nargs=-1, required=True, metavar="DATASET/PERCEPTOR/ALGORITHM/MODALITY...")
-@click.option("--method", default="tm", show_default=True, metavar="tm|loo|oracle", help="Whose choice to repeat.")
-@click.option("--metric", metavar="accuracy|balanced|f1", help="What it was chosen by, as for mgx select.")
-@click.option("--setting", default="", metavar="weak|strong", help="Where tables of both have the cell.")
-@click.option("--protocol", default="", metavar="NAME", help="Where tables of several have the cell.")
-@click.option("--steps", default=0, metavar="N", help="Where tables of several budgets have the cell.")
-@click.option("--train", default="", metavar="M,M", help="Where learners were trained on several sets of modalities.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--method",
+    default="tm",
+    show_default=True,
+    metavar="tm|loo|oracle",
+    help="Which selection method's choice to repeat.",
+)
+@click.option("--metric", metavar="accuracy|balanced|f1", help="The metric it was chosen by, as for mgx select.")
+@click.option("--setting", type=SETTINGS, help="Needed only if this cell is in both weak and strong tables.")
+@click.option(
+    "--protocol", default="", metavar="NAME", help="Needed only if this cell is in tables of several protocols."
+)
+@click.option("--steps", default=0, metavar="N", help="Needed only if this cell has runs of several lengths (updates).")
+@click.option(
+    "--train",
+    default="",
+    metavar="NAME,NAME",
+    help="Needed only if this cell has runs with several training sets.",
+)
+@device_option
 @click.pass_obj
 def replay(
     home: Home,
     cells: tuple[str, ...],
     method: str,
     metric: str | None,
-    setting: str,
+    setting: str | None,
     protocol: str,
     steps: int,
     train: str,
     device: str,
 ) -> None:
-    """Repeat the runs that a table's cell was chosen from, one a trial.
+    """Repeat the runs behind a cell of a table, one for each trial seed.
 
     Writes the model, the prediction for each test item and the confusion matrix; says whether the score is the
     recorded one. Statistics then compare algorithms item by item: mgx select --statistics.
@@ -56,7 +70,9 @@ def replay(
         if len(names) != 4 or not all(names):
             raise BadRequest(f"{cell!r} names no cell. Give data set/perceptor/algorithm/unseen modality.")
         trained = frozenset(name.strip() for name in train.split(",") if name.strip())
-        wanted += choosing.picks(home, choosing.CellName(*names, setting, protocol, steps, trained), method, metric)
+        wanted += choosing.picks(
+            home, choosing.CellName(*names, setting or "", protocol, steps, trained), method, metric
+        )
     other = 0
     with progress() as bars:
         for pick in wanted:

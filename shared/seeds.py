@@ -1,4 +1,4 @@
-"""Where every random number comes from: published seeds, and streams by name.
+"""Makes the seed of every random number: the published seeds, and named streams.
 
 The published code derives each seed by hashing the tuple of what it depends on (ModalBed and
 DomainBed, `seed_hash`); the same rule is kept, so that draws can be compared with theirs.

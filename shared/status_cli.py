@@ -19,6 +19,7 @@ from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.home import Home
 from mgx.shared.jobs import JobsState, ids_of, states
 from mgx.shared.log import alive, harmless
+from mgx.shared.options import json_option
 from mgx.shared.progress import how_far
 
 TAIL = 2**16  # bytes at the end of a log in which its last events are looked for
@@ -92,7 +93,7 @@ class Status:
 
 @click.command(epilog=EXAMPLES)
 @click.option("--watch", is_flag=True, help="Look again every few seconds, until stopped.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch an object a line.")
+@json_option("Print JSON; with --watch an object a line.")
 @click.pass_obj
 def status(home: Home, watch: bool, as_json: bool) -> None:
     """Say what is running, done, failed and missing, each with the command that continues it.

@@ -99,7 +99,7 @@ class Commit:
     absent: Sequence[str] = ()
 
     def body(self) -> dict[str, Any]:
-        """As it is written: a shard of which nothing is absent as before there was that word."""
+        """The JSON body; `absent` is omitted when empty, so older commit records keep their checksum."""
         return {key: value for key, value in asdict(self).items() if key != "absent" or value}
 
 
@@ -123,7 +123,7 @@ class EmbeddingStore:
 
     @property
     def command(self) -> str:
-        """What makes, or completes, this store and those beside it."""
+        """The `mgx` command that makes or completes this store."""
         if self.plan.about.get("made_by"):
             return str(self.plan.about["made_by"])
         named = shlex.quote(str(self.plan.about.get("reference") or self.plan.dataset))
@@ -207,7 +207,7 @@ class EmbeddingStore:
 
     @property
     def content(self) -> str:
-        """Names the vectors themselves: what a learner's run depends on."""
+        """A hash of the vectors themselves, on which a learner's run depends."""
         return digest([self.plan.key, [commit.sha256 for commit in self.commits()]])[:20]
 
     def missing(self) -> list[int]:
@@ -307,7 +307,7 @@ def _columns(rows: Rows) -> tuple[tuple[str, ...], ...]:
 
 
 def rows_digest(rows: Rows) -> str:
-    """Names the rows and their order."""
+    """A hash of the rows and their order."""
     hasher = hashlib.sha256()
     for column in _columns(rows):
         hasher.update("\0".join(column).encode() + b"\1")

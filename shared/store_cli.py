@@ -1,14 +1,15 @@
 """`mgx store`: what embeddings are there, are they what was written, and handing them on."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mgx.shared.errors import BadRequest, Damaged, NotThere, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import filters, json_option, replace_option
 from mgx.shared.progress import progress, say
 
 if TYPE_CHECKING:
@@ -39,26 +40,18 @@ Example:
   mgx store describe --dataset homeobjects --perceptor litebind
 """
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 
 @click.group()
 def store() -> None:
     """List, verify, share and compare stored embeddings."""
 
 
-def _filters(command: Command) -> Command:
-    for name in ("perceptor", "dataset"):
-        command = click.option(f"--{name}", multiple=True, help=f"Only this {name} (repeatable).")(command)
-    return command
-
-
-@store.command(epilog="\b\nExample:\n  mgx store ls --dataset homeobjects")
-@_filters
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store.command("list", epilog="\b\nExample:\n  mgx store list --dataset homeobjects")
+@filters
+@json_option()
 @click.pass_obj
-def ls(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
-    """List the stores of the home directory."""
+def list_command(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
+    """List the stored embeddings: data set, perceptor, modality."""
     from mgx.shared.store import store_folders
 
     rows = [_row(folder) for folder in store_folders(home, dataset, perceptor)]
@@ -123,9 +116,9 @@ def _verify(folder: Path, repair: bool) -> tuple[int, list[dict[str, object]]]:
 
 
 @store.command(epilog="\b\nExample:\n  mgx store verify --repair && mgx extract --dataset D --perceptor P")
-@_filters
+@filters
 @click.option("--repair", is_flag=True, help="Forget damaged shards; extracting again writes only those.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_obj
 def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], repair: bool, as_json: bool) -> None:
     """Recompute every checksum. Exit code 1 if a shard is damaged and was not repaired."""
@@ -133,7 +126,7 @@ def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], rep
 
     folders = list(store_folders(home, dataset, perceptor))
     if not folders and (dataset or perceptor):
-        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store ls")
+        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store list")
     results = [_verify(folder, repair) for folder in folders]
     checked = sum(number for number, _ in results)
     damaged = [row for _, rows in results for row in rows]
@@ -150,18 +143,21 @@ def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], rep
 
 
 @store.command(epilog=PACK_EXAMPLE)
-@_filters
-@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The pack.")
-@click.option("--replace", "anew", is_flag=True, help="Overwrite FILE.")
-@click.option("--json", "as_json", is_flag=True, help="Print the index as JSON.")
+@filters
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The file to write."
+)
+@replace_option("Overwrite FILE.")
+@json_option("Print the index as JSON.")
 @click.pass_obj
 def pack(
-    home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], output: Path, anew: bool, as_json: bool
+    home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], output: Path, replace: bool, as_json: bool
 ) -> None:
-    """Put stores into one file to share: vectors, ids, labels, groups, provenance; no media.
+    """Put stores into one file to share.
 
-    The same stores give the same bytes. `mgx store fetch` brings them into another home directory, and the
-    README inside says how to read them without mgx.
+    It holds vectors, ids, labels, groups and provenance, and no media. The same stores give the same bytes.
+    `mgx store fetch` brings them into another home directory, and the README inside says how to read them
+    without mgx.
     """
     from mgx.shared.files import file_digest
     from mgx.shared.pack_write import write_pack
@@ -169,8 +165,8 @@ def pack(
 
     chosen = list(stores(home, dataset, perceptor))
     if not chosen:
-        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store ls")
-    if output.is_dir() or (output.exists() and not anew):
+        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store list")
+    if output.is_dir() or (output.exists() and not replace):
         raise BadRequest(f"{output} is there. Overwrite a file with --replace.")
     index = write_pack(chosen, output)
     if as_json:
@@ -180,12 +176,12 @@ def pack(
 
 @store.command(epilog=FETCH_EXAMPLE)
 @click.argument("address", metavar="URL|PATH|hf:OWNER/REPO/FILE")
-@click.option("--sha256", default="", metavar="HEX", help="What the file must have.")
-@click.option("--replace", "anew", is_flag=True, help="Put its stores in the place of others.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
+@click.option("--sha256", default="", metavar="HEX", help="The sha256 that the file must have.")
+@replace_option("Put its stores in the place of others.")
+@json_option("Print what was stored as JSON.")
 @click.pass_obj
-def fetch(home: Home, address: str, sha256: str, anew: bool, as_json: bool) -> None:
-    """Bring a pack's stores into the home directory.
+def fetch(home: Home, address: str, sha256: str, replace: bool, as_json: bool) -> None:
+    """Bring the stores of a pack into the home directory.
 
     Everything is verified before anything appears. Stores that are there already stay as they are; others
     in their place are replaced only with --replace.
@@ -196,7 +192,7 @@ def fetch(home: Home, address: str, sha256: str, anew: bool, as_json: bool) -> N
     from mgx.shared.pack_install import fetch as fetch_pack
 
     with progress() as bars, brought(address, home.embeddings / ".fetch", bars, sha256.lower()) as path:
-        results = fetch_pack(path, home, anew)
+        results = fetch_pack(path, home, replace)
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results]))
     for result in results:
@@ -207,13 +203,13 @@ def fetch(home: Home, address: str, sha256: str, anew: bool, as_json: bool) -> N
 @store.command(epilog=COMPARE_EXAMPLE)
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_obj
 def compare(home: Home, one: str, other: str, as_json: bool) -> None:
-    """Do two stores hold the same items, made in the same way, with the same content?
+    """Compare two stores: the same items, the same vectors?
 
-    A and B are dataset/perceptor of the home directory, folders, or packs. Exit code 0: the same items, with
-    the same labels and groups in every modality. 1: not.
+    Also whether they were made in the same way. A and B are dataset/perceptor of the home directory, folders,
+    or packs. Exit code 0: the same items, with the same labels and groups in every modality. 1: not.
     """
     from mgx.shared.compare import compare as compare_sides
     from mgx.shared.compare import side
@@ -230,11 +226,11 @@ def compare(home: Home, one: str, other: str, as_json: bool) -> None:
 
 
 @store.command(epilog=DESCRIBE_EXAMPLE)
-@_filters
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@filters
+@json_option()
 @click.pass_obj
 def describe(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], as_json: bool) -> None:
-    """Measure spaces before anything is trained in them.
+    """Measure embeddings before anything is trained on them.
 
     Zero-shot accuracy, retrieval between modalities, modality gap, mutual nearest neighbours and CKA, on all items
     that are stored.
@@ -247,7 +243,7 @@ def describe(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], a
 
     there = list(stores(home, dataset, perceptor))
     if not there:
-        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store ls")
+        raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store list")
     groups = groupby(there, key=lambda s: (s.plan.dataset, s.plan.perceptor))
     spaces = [measure(list(own)) for _, own in groups]
     if as_json:

@@ -1,6 +1,6 @@
 """The fixed test part of a data set: what a learner is tested on, and an inductive perceptor never learns from.
 
-The data set's own (`part` is "test"), else a fifth of the groups, stratified by class, drawn once.
+It is the part that the data set itself marks as "test"; else a fifth of the groups, stratified by class, drawn once.
 """
 
 from collections.abc import Sequence

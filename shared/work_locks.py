@@ -1,4 +1,4 @@
-"""Who works on what: processes that share a home directory never do the same unit of work twice.
+"""Locks on units of work, so that processes which share a home directory never do the same one twice.
 
 A claim is a lock on one byte of one file, at a place that the unit's name gives. The operating system
 drops it with the process, however that ends, so nothing is ever left to clean up; on NFS the server keeps
@@ -39,7 +39,7 @@ class Claims:
         self._file.close()
 
     def take(self, names: Iterable[str]) -> set[str]:
-        """Those of the names that are now this process's."""
+        """Claim units by name; returns those that this process now holds."""
         return {name for name in names if self._take(name)}
 
     def _take(self, name: str) -> bool:

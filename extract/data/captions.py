@@ -1,4 +1,4 @@
-"""Which of an item's captions stand for it: the policy of a modality of kind text."""
+"""Chooses the captions of an item that are embedded (a modality's `policy`: first, longest, all, template)."""
 
 from collections.abc import Callable, Mapping, Sequence
 

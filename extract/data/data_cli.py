@@ -14,6 +14,7 @@ from mgx.shared.errors import BadManifest, BadRequest, MgxError, WorkFailed
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, SourceFile, find_manifest, known_names, manifest_text
+from mgx.shared.options import json_option, replace_option
 from mgx.shared.progress import progress, say
 
 LIST_EXAMPLE = """
@@ -42,22 +43,21 @@ Examples:
   mgx data init my/vectors.npz       arrays id, label and one per modality
 """
 NARROW = 60  # columns of a terminal: in fewer a table's cells would be a letter wide
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def data() -> None:
-    """List, describe, fetch, check and describe anew data sets."""
+    """List, describe, fetch, check and create data sets."""
 
 
 data.add_command(fetch_command)
 
 
 @data.command("list", epilog=LIST_EXAMPLE)
-@as_json_option
+@json_option()
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
-    """The data sets that ship with mgx and those of the home directory."""
+    """List the data sets of mgx and of the home directory."""
     rows = [_row(name, home) for name in known_names(home)]
     if as_json:
         _print_json(rows)
@@ -68,11 +68,14 @@ def list_command(home: Home, as_json: bool) -> None:
 
 @data.command(epilog=INFO_EXAMPLE)
 @click.argument("name")
-@as_json_option
+@json_option()
 @click.option("--toml", "as_toml", is_flag=True, help="Print the manifest itself: to keep a copy, and change it.")
 @click.pass_obj
 def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
-    """What the manifest of NAME says: sources, licence, modalities, classes, and where its files go."""
+    """Say what a data set consists of and where it comes from.
+
+    From its manifest: sources, licence, modalities, classes, and where its files go.
+    """
     manifest = find_manifest(name, home)
     if as_toml:
         click.echo(manifest_text(manifest), nl=False)
@@ -94,12 +97,14 @@ def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
 
 @data.command(epilog=CHECK_EXAMPLE)
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--media", is_flag=True, help="Also open every file and list those that cannot be used.")
+@click.option("--media", is_flag=True, help="Also open every file, and list those that cannot be used.")
 @click.option("--verify", is_flag=True, help="Also read downloaded files again and compare their sha256.")
-@as_json_option
+@json_option()
 @click.pass_obj
 def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> None:
-    """Compare a data set on disk with its manifest: downloads, counts, labels, missing and unexpected files.
+    """Compare a data set on disk with its manifest.
+
+    Downloads, counts, labels, missing and unexpected files.
 
     Exit code 0: in order. 1: files are missing or damaged, or some media cannot be used.
     2: the description does not fit the data.
@@ -139,16 +144,23 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
 
 @data.command(epilog=INIT_EXAMPLE)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", default="", help="The data set's name.  [default: the folder's]")
-@click.option("--depth-unit", type=click.Choice(["mm", "m", "m_or_mm", "sunrgbd"]), help="What a depth pixel means.")
-@click.option("--pattern", help="Order of a folder tree, e.g. '{label}/{modality}/{id}.{ext}'.")
-@click.option("--force", is_flag=True, help="Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
+@click.option("--name", default="", metavar="NAME", help="The data set's name.  [default: the folder's]")
+@click.option(
+    "--depth-unit",
+    type=click.Choice(["mm", "m", "m_or_mm", "sunrgbd"]),
+    help="What a depth pixel counts; m_or_mm: whole numbers are mm.",
+)
+@click.option("--pattern", help="What a path says, e.g. '{label}/{modality}/{id}.{ext}'.")
+@replace_option("Replace an existing dataset.toml, which is kept as dataset.toml.bak.")
 @click.option("--dry-run", is_flag=True, help="Print the manifest instead of writing it.")
 @click.pass_obj
 def init(
-    home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, force: bool, dry_run: bool
+    home: Home, path: Path, name: str, depth_unit: str | None, pattern: str | None, replace: bool, dry_run: bool
 ) -> None:
-    """Write the manifest (dataset.toml) of your own data at PATH, with measured counts."""
+    """Make a data set of your own files: write its dataset.toml.
+
+    PATH is a folder, a table (.csv) or a file of vectors. Classes and counts are measured.
+    """
     from mgx.extract.data.dataset import escape, some
     from mgx.extract.data.init_manifest import describe
 
@@ -167,8 +179,8 @@ def init(
     if dry_run:
         click.echo(description.toml, nl=False)
         return
-    if at.exists() and not force:
-        raise BadRequest(f"{at} exists. Overwrite it with --force.")
+    if at.exists() and not replace:
+        raise BadRequest(f"{at} is there. Overwrite it with --replace.")
     if at.exists() and at.read_text(encoding="utf-8", errors="replace") != description.toml:
         say(f"kept the old manifest as {_keep(at)}.")
     write_whole(at, description.toml)

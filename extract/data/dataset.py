@@ -115,7 +115,7 @@ def require_data(manifest: Manifest) -> None:
     if manifest.items.sha256 and (found := file_digest(table)) != manifest.items.sha256:
         raise BadManifest(
             f"{table}: has sha256 {found}, items.sha256 of the manifest is {manifest.items.sha256}. "
-            "Restore the file, or describe it anew: mgx data init --force"
+            "Restore the file, or describe it anew: mgx data init --replace"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a view is made from, in few words: media by name and size, which finds nearly every change and reads nothing."""
+"""Notices that media changed without reading them: names a view by its files' names and sizes."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Files to arrays: whatever can be said of media without asking who will encode them."""
+"""Media files to arrays: what all perceptors share, before each one's own preprocessing."""

@@ -32,7 +32,6 @@ from mgx.shared.item import Member
 from mgx.shared.manifest import inside
 
 VERSION = 1
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MACHINE_TROUBLE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
 EDGE = 2**16  # bytes at either end that an index knows its archive by
 POINTS = 512  # places of a .tar.gz from which reading can start; each takes up to 32 KiB of memory

@@ -1,4 +1,4 @@
-"""Depth maps: stored numbers to metres, and metres to what perceptors were trained on. 0 metres is not known."""
+"""Depth maps: stored numbers to metres, and metres to what perceptors were trained on. 0 metres means unknown."""
 
 import numpy as np
 

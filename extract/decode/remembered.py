@@ -1,4 +1,4 @@
-"""What was decoded for one perceptor serves the next: media are kept while one item is prepared, and no longer.
+"""Decodes the media of an item once, although several perceptors want them; kept only while the item is prepared.
 
 Outside of `remembering` nothing is kept, so that one perceptor alone pays neither memory nor copies.
 """
@@ -18,7 +18,7 @@ _kept: ContextVar[dict[Any, Any] | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Inside, what `remembered` functions decode is decoded once."""
+    """A context in which `remembered` functions decode each source once."""
     before = _kept.set({})
     try:
         yield

@@ -14,6 +14,7 @@ from mgx.extract.download.sources import FileState, Parcel, parcel_of
 from mgx.shared.download import Patience
 from mgx.shared.home import Home
 from mgx.shared.manifest import Licence, find_manifest
+from mgx.shared.options import json_option
 from mgx.shared.progress import amount, progress, say
 
 EXAMPLES = """
@@ -31,10 +32,10 @@ PATIENCE = Patience()
 @click.option("--only", multiple=True, metavar="PART", help="Only this part or file (repeatable); see mgx data info.")
 @click.option("--source", default="", metavar="ID", help="Only from this source.  [default: the first that works]")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
-@click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked.")
 @click.option("--keep-archives/--no-keep-archives", help="Keep archives that were unpacked.  [default: no]")
-@click.option("--verify", is_flag=True, help="Read again what is there, and fetch what is not as it should be.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--verify", is_flag=True, help="Check files that are there too, and fetch damaged ones again.")
+@json_option()
 @click.pass_obj
 def fetch_command(home: Home, /, name: str, **options: Any) -> None:
     """Download a data set, verify it and unpack it where mgx reads it.

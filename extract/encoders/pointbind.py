@@ -18,7 +18,6 @@ from mgx.extract.encoders.imagebind import MLP
 
 STAGES = ((512, 48, 96, 0.24), (256, 24, 192, 0.48), (64, 24, 384, 0.96))  # centres, neighbours, width, radius
 BLOCKS, HEADS, HIDDEN = 5, 6, 512
-FEWEST = STAGES[0][0]  # points
 ORIGIN = 1e-3  # squared distance from the origin: what is nearer never becomes a centre, but for the first point
 BLOCKED = -100_000.0  # added to the score of tokens too far away
 

@@ -6,6 +6,7 @@ import click
 
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.home import Home
+from mgx.shared.options import modality_filter, replace_option
 from mgx.shared.progress import say
 
 VECTORS_EXAMPLE = """
@@ -18,13 +19,15 @@ Examples:
 
 @click.command(epilog=VECTORS_EXAMPLE)
 @click.argument("file", metavar="FILE.npz|FILE.parquet", type=click.Path(path_type=Path))
-@click.option("--dataset", required=True, metavar="D", help="A data set's name.")
-@click.option("--perceptor", required=True, metavar="P", help="A perceptor's name.")
-@click.option("--modality", "modalities", multiple=True, metavar="M", help="Only this one (repeatable).")
-@click.option("--replace", "anew", is_flag=True, help="Overwrite FILE.")
+@click.option("--dataset", required=True, metavar="NAME", help="A data set's name.")
+@click.option("--perceptor", required=True, metavar="NAME", help="A perceptor's name.")
+@modality_filter
+@replace_option("Overwrite FILE.")
 @click.pass_obj
-def vectors(home: Home, file: Path, dataset: str, perceptor: str, modalities: tuple[str, ...], anew: bool) -> None:
-    """One array for each modality, with ids, labels, groups, parts, class prompts and provenance beside them.
+def vectors(home: Home, file: Path, dataset: str, perceptor: str, modalities: tuple[str, ...], replace: bool) -> None:
+    """Write stored embeddings as .npz or .parquet.
+
+    One array for each modality, with ids, labels, groups, parts, class prompts and provenance beside them.
 
     An item that lacks a modality has a row of NaN (.npz) or null (.parquet) in it. The file is what
     `mgx import vectors` and the reader `vectors` take.
@@ -35,11 +38,11 @@ def vectors(home: Home, file: Path, dataset: str, perceptor: str, modalities: tu
 
     if file.suffix not in WRITERS:
         raise BadRequest(f"{file}: vectors are exported as {' or '.join(WRITERS)}.")
-    if file.is_dir() or (file.exists() and not anew):
+    if file.is_dir() or (file.exists() and not replace):
         raise BadRequest(f"{file} is there. Overwrite a file with --replace.")
     found = {store.plan.modality: store for store in stores(home, [dataset], [perceptor])}
     if not found:
-        raise NotThere(f"no embeddings of {dataset} by {perceptor} in {home.embeddings}. What there is: mgx store ls")
+        raise NotThere(f"no embeddings of {dataset} by {perceptor} in {home.embeddings}. What there is: mgx store list")
     if strange := [name for name in modalities if name not in found]:
         raise BadRequest(f"{dataset}/{perceptor} has no modality {strange[0]!r}. There are: {', '.join(found)}.")
     chosen = [store for name, store in found.items() if name == PROMPT or not modalities or name in modalities]

@@ -12,6 +12,7 @@ import click
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.manifest import MANIFEST_NAME
+from mgx.shared.options import json_option, replace_option
 from mgx.shared.progress import Progress, progress, say
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options that do not say what to import, but how."""
+    """The options that say how to import."""
 
-    anew: bool
+    replace: bool
     leave_out_noise: bool
     dry_run: bool
 
@@ -67,16 +68,16 @@ class Outcome:
 
 @importing.command(epilog=MODALBED_EXAMPLE)
 @click.argument("where", metavar="DIR|FILE.h5", type=click.Path(path_type=Path))
-@click.option("--dataset", default="", metavar="D", help="Only this data set; for one file: what it is.")
-@click.option("--perceptor", default="", metavar="P", help="Only this perceptor; for one file: what made it.")
+@click.option("--dataset", default="", metavar="NAME", help="Only this data set; for one file: what it is.")
+@click.option("--perceptor", default="", metavar="NAME", help="Only this perceptor; for one file: what made it.")
 @click.option("--order", "orders", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help=(
     "What lists the items, their labels and groups: modalities.json, MSR-VTT's videodatainfo.json, vggsound.csv, "
     "or a CSV with id,label,group,part (repeatable).  [default: those in ModalBed's folders]"
 ))  # fmt: skip
 @click.option("--leave-out-noise", is_flag=True, help="Skip vectors that look like standard normal numbers.")
-@click.option("--replace", "anew", is_flag=True, help="Remove what is there, whatever it was made from.")
+@replace_option("Delete the stored embeddings first.")
 @click.option("--dry-run", is_flag=True, help="Say what would be stored, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@json_option("Print the outcome as JSON.")
 @click.pass_obj
 def modalbed(
     home: Home,
@@ -85,22 +86,23 @@ def modalbed(
     perceptor: str,
     orders: tuple[Path, ...],
     leave_out_noise: bool,
-    anew: bool,
+    replace: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Take ModalBed's caches features_storage/<dataset>_<perceptor>.h5 into the store.
+    """Take ModalBed's cached features into the store.
 
-    Rows come in the order of modalities.json, which the published splits depend on; without it, in that of
-    their ids. What the caches do not say (weights, preprocessing, which vectors are random stand-ins) is
-    written into the store as unknown. Vectors that cannot be used are listed and counted; none shifts another.
+    They lie in features_storage/<dataset>_<perceptor>.h5. Rows come in the order of modalities.json, which the
+    published splits depend on; without it, in that of their ids. What the caches do not say (weights,
+    preprocessing, which vectors are random stand-ins) is written into the store as unknown. Vectors that cannot
+    be used are listed and counted; none shifts another.
     """
     from mgx.extract.exchange.listing import read_listing
     from mgx.extract.exchange.modalbed_caches import find_caches
 
     caches = find_caches(where, dataset, perceptor)
     given = [read_listing(path) for path in orders]
-    wishes = Wishes(anew, leave_out_noise, dry_run)
+    wishes = Wishes(replace, leave_out_noise, dry_run)
     outcomes: list[Outcome] = []
     refused: list[str] = []
     with progress() as bars:
@@ -126,15 +128,15 @@ def modalbed(
 
 @importing.command(epilog=VECTORS_EXAMPLE)
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--name", default="", help="What the data set is to be called.  [default: as the file]")
-@click.option("--replace", "anew", is_flag=True, help="Put it in the place of an earlier one of that name.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.option("--name", default="", metavar="NAME", help="What the data set is to be called.  [default: as the file]")
+@replace_option("Put it in the place of an earlier one of that name.")
+@json_option("Print the outcome as JSON.")
 @click.pass_context
-def vectors(ctx: click.Context, file: Path, name: str, anew: bool, as_json: bool) -> None:
-    """Take a file of vectors (.npz, .parquet, .h5) as a data set of its own: arrays id, label and one per modality.
+def vectors(ctx: click.Context, file: Path, name: str, replace: bool, as_json: bool) -> None:
+    """Take a file of vectors as a data set of its own.
 
-    Copies it into the home directory, describes it there as `mgx data init` would, and stores its vectors as
-    perceptor `vectors`.
+    FILE is an .npz, .parquet or .h5 with arrays id, label and one per modality. Copies it into the home
+    directory, describes it there as `mgx data init` would, and stores its vectors as perceptor `vectors`.
     """
     from mgx.extract.cli import extract
     from mgx.extract.data.init_layout import VECTOR_SUFFIXES, slug
@@ -151,14 +153,14 @@ def vectors(ctx: click.Context, file: Path, name: str, anew: bool, as_json: bool
     description = describe(file, home, name)
     copy = home.datasets / name / file.name
     same = copy.is_file() and file_digest(copy) == file_digest(file)
-    if copy.parent.exists() and not same and not anew:
+    if copy.parent.exists() and not same and not replace:
         raise BadRequest(f"{copy.parent} is there already. Replace it with --replace, or give another --name.")
     if not same:
         with whole_file(copy) as draft:
             shutil.copyfile(file, draft)
     write_whole(copy.with_name(MANIFEST_NAME), description.toml)
     whole = {"device": "cpu", "modalities": (), "retry_skipped": False, "dry_run": False}
-    ctx.invoke(extract, dataset=name, perceptors=("vectors",), replace=anew, as_json=as_json, **whole)
+    ctx.invoke(extract, dataset=name, perceptors=("vectors",), replace=replace, as_json=as_json, **whole)
 
 
 def _import(
@@ -189,7 +191,7 @@ def _fill(
     outcome = Outcome(name, plan.items, plan.features, len(set(rows.groups)), lot.absent, left_out, plan.shards)
     if wishes.dry_run:
         return outcome
-    with plan_store(home, plan, rows, wishes.anew) as store:
+    with plan_store(home, plan, rows, wishes.replace) as store:
         missing = store.missing()
         bars.start(f"{plan.dataset} {plan.perceptor} {plan.modality}", len(missing))
         for shard in missing:

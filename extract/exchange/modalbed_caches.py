@@ -316,7 +316,7 @@ def _shown(strange: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Contents:
-    """A cache that has been looked through: what is to be stored, under which names. `notes` are for its owner."""
+    """What was found in a cache: the vectors to store, and under which names. `notes` are shown to the user."""
 
     cache: Cache
     data: DataSet

@@ -47,7 +47,7 @@ def numbers_of(view: Any) -> int:
 
 
 def items_at_once(made: Sequence[object], batch: int) -> int:
-    """Items of a batch, told by what one item gave: its views for each perceptor, or the reason that there are none."""
+    """How many items to prepare at once, estimated from one item's views (or the reason that it has none)."""
     usable = [views for views in made if isinstance(views, list)]
     views = max([1, *map(len, usable)])
     numbers = max([NUMBERS, *map(numbers_of, usable)])

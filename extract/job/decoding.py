@@ -46,7 +46,7 @@ MOST_WORKERS = 16  # where nobody asks for another number; each takes some 300 M
 
 @dataclass(frozen=True)
 class Wish:
-    """What one perceptor wants of an item: these sources, prepared as this modality of its own."""
+    """A preprocessing request: these sources, as this modality, for this perceptor."""
 
     perceptor: str
     modality: str
@@ -56,7 +56,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Job:
-    """One item, and all that is wanted of it."""
+    """One item with all preprocessing requests for it."""
 
     row: int
     item: str
@@ -72,7 +72,7 @@ def default_workers() -> int:
 
 
 def prepare(perceptors: Mapping[str, Perceptor], wishes: Sequence[Wish]) -> list[Prepared]:
-    """What each wish gets. Media that several perceptors want are decoded once."""
+    """The prepared views of each request. Media that several perceptors want are decoded once."""
     with remembering() if len(wishes) > 1 else nullcontext():
         return [_granted(perceptors[wish.perceptor], wish) for wish in wishes]
 

@@ -1,4 +1,4 @@
-"""What one `mgx extract` asks for, as plain values, and what they open: so another process can open the same."""
+"""Carries what one `mgx extract` asks for to other processes: as plain values, which each of them can open."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an order opens. Perceptors and their openings go by their own names."""
+    """An order's data set, perceptors and stores. Perceptors and their openings go by their own names."""
 
     manifest: Manifest
     perceptors: dict[str, Perceptor]

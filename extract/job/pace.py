@@ -1,4 +1,4 @@
-"""How long a pass will take: said once, when its first batches have shown what decoding and encoding cost."""
+"""Estimates how long a pass will take, from what its first batches cost to decode and encode; said once."""
 
 from collections.abc import Sequence
 

@@ -103,7 +103,7 @@ class Filling:
         self._media: dict[int, str] = {}  # what a shard is made from
 
     def lacks(self, row: int) -> bool:
-        """Whether an item belongs to a shard that is to be written."""
+        """Whether an item belongs to a shard that is still to be written."""
         return row // self.task.plan.shard_rows in self.missing
 
     def wish(self, row: int) -> Wish:
@@ -111,7 +111,7 @@ class Filling:
         return Wish(task.perceptor.name, task.encoded_as, task.settings, task.items[row].media[task.modality])
 
     def look(self, row: int) -> None:
-        """What the shard of an item is made from: told before it is read, so that later changes are noticed."""
+        """Note the files that an item's shard is made from, before they are read, so that later changes are noticed."""
         shard = row // self.task.plan.shard_rows
         if shard not in self._media:
             self._media[shard] = media_of(self.task, shard)

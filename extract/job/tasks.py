@@ -191,7 +191,7 @@ def broken(commit: Commit) -> dict[str, str]:
 
 
 def media_of(task: Task, shard: int) -> str:
-    """Names what a shard is made from: texts themselves; files by name and size, which finds nearly every change."""
+    """A digest of what a shard is made from: texts; files by name and size, which finds nearly every change."""
     items = task.items[task.plan.rows_of(shard)]
     return digest([[identity(source, task.root) for source in item.media[task.modality]] for item in items])
 

@@ -1,4 +1,4 @@
-"""How many threads compute: one for each view, so that a vector's bits do not depend on the number of cores."""
+"""Encodes views side by side, each on one thread, so that a vector's bits do not depend on the number of cores."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

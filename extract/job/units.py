@@ -1,4 +1,4 @@
-"""What an extraction gives to an engine: some shards of a pass, or the training of a perceptor; and the doing of it.
+"""Embeds on a cluster: each unit of work is some shards of a pass, or the training of a perceptor.
 
 The process that hands in creates the stores, under their locks, and is the only one that removes or replaces any. A
 unit writes its own shards and nothing else, without the lock. That is safe:
@@ -57,7 +57,7 @@ def trains_long(perceptor: Perceptor) -> bool:
 
 
 def work_on(engine: Engine, home: Home, order: Order, opened: Opened, how: How, bars: Progress) -> list[Outcome]:
-    """Have everything that is missing done; what became of each task, or [] of an engine that does not wait.
+    """Embed on a cluster all that is missing; the outcome of each task, or [] if the engine does not wait.
 
     WorkFailed if a unit failed. While it waits it holds the stores' locks, so that no other command touches them.
     """

@@ -77,7 +77,7 @@ class Lesson:
 
 
 def identities(items: Iterable[Item], modality: str, root: Path) -> str:
-    """Names what a training is made from: ids and their media."""
+    """A digest of what a training learns from: ids and their media."""
     hasher = hashlib.sha256()
     for item in items:
         hasher.update(canonical([item.id, [identity(source, root) for source in item.media[modality]]]).encode())

@@ -23,6 +23,7 @@ from mgx.extract.weights.hub_models import Kept, kept_models, note_model, parcel
 from mgx.extract.weights.verify_cli import verify
 from mgx.shared.errors import BadRequest, MgxError, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import json_option, replace_option
 from mgx.shared.progress import amount, say
 from mgx.shared.registry import HUB
 
@@ -50,10 +51,13 @@ checkpoint.add_command(verify)
 
 
 @checkpoint.command("list", epilog=LIST_EXAMPLE)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_obj
 def list_command(home: Home, as_json: bool) -> None:
-    """The checkpoints that mgx knows and the models that were fetched from the hub, and what of them is there."""
+    """List known weights, and which of them are here.
+
+    The checkpoints that mgx knows, and the models that were fetched from the Hugging Face hub.
+    """
     rows = [_row(one, home) for one in known_checkpoints()] + [_model_row(model) for model in kept_models(home)]
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -99,12 +103,12 @@ def _there(states: Sequence[FileState]) -> dict[str, Any]:
 
 @checkpoint.command("fetch", epilog=FETCH_EXAMPLES)
 @click.argument("name")
-@click.option("--from", "path", type=click.Path(path_type=Path), help="Take this file, which you have got by hand.")
-@click.option("--replace", is_flag=True, help="With --from: even if another file was used before.")
+@click.option("--from", "path", type=click.Path(path_type=Path), help="Use this file, which you downloaded yourself.")
+@replace_option("With --from: use it even if another file was used before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
-@click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")
-@click.option("--verify", is_flag=True, help="Read again what is there, and fetch what is not as it should be.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked.")
+@click.option("--verify", is_flag=True, help="Check files that are there too, and fetch damaged ones again.")
+@json_option()
 @click.pass_obj
 def fetch_command(
     home: Home,
@@ -116,8 +120,9 @@ def fetch_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Get the checkpoint NAME, or all that the perceptor NAME needs, or the model hf:owner/model[@revision].
+    """Download the weights of a perceptor.
 
+    NAME is a checkpoint, a perceptor (all that it needs), or a model hf:owner/model[@revision] of the hub.
     Stopped and started again, it continues at the byte. Exit code 1: something did not arrive.
     """
     if name.startswith(HUB):

@@ -48,6 +48,7 @@ class Checkpoints(Block):
     checkpoint: tuple[Checkpoint, ...]
 
 
+@cache
 def known_checkpoints() -> tuple[Checkpoint, ...]:
     """Every checkpoint that mgx knows."""
     return Checkpoints(**tomllib.loads((SHIPPED / CHECKPOINTS).read_text())).checkpoint

@@ -8,6 +8,7 @@ import click
 
 from mgx.shared.errors import NotThere, WorkFailed
 from mgx.shared.home import Home
+from mgx.shared.options import device_option, json_option
 from mgx.shared.progress import say
 
 EXAMPLES = """
@@ -21,16 +22,19 @@ Examples:
 @click.command("verify", epilog=EXAMPLES)
 @click.argument("name")
 @click.option(
-    "--examples", type=click.Path(path_type=Path), help="Where the makers' example files lie: their repository."
+    "--examples", type=click.Path(path_type=Path), help="The makers' repository, in which their example files are."
 )
-@click.option("--canaries", type=click.Path(path_type=Path), help="Numbers to compare with, in place of mgx's own.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.option(
+    "--canaries", type=click.Path(path_type=Path), help="A file of published numbers, in place of the one inside mgx."
+)
+@device_option
+@json_option("Print the answers as JSON.")
 @click.pass_obj
 def verify(home: Home, name: str, examples: Path | None, canaries: Path | None, device: str, as_json: bool) -> None:
-    """Compare the perceptor NAME with what its makers printed for their own example files.
+    """Check weights against numbers that their makers published.
 
-    Exit code 1: something differs, so these are not the weights, or not on their places. 2: nothing could be run.
+    The perceptor NAME embeds its makers' own example files; the results are compared with theirs.
+    Exit code 1: something differs, so these are other weights, or they were loaded wrongly. 2: nothing could be run.
     """
     from mgx.extract.perceptor import open_perceptor
     from mgx.extract.weights.canaries import examples_of, find_canary

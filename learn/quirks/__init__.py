@@ -1,1 +1,1 @@
-"""One file a quirk: what the published code does otherwise than `standard`, and why that matters."""
+"""One file for each quirk: what the published code does otherwise than `standard`, and why that matters."""

@@ -185,7 +185,7 @@ def test_check_tells_lost_files_from_empty_cells_and_ends_with_1(mgx: Mgx, tmp_p
         files(root, name)
     assert mgx("data", "check", str(root)) == 2  # more than init had measured
     (root / "items.csv").write_text("id,label,photo\na,cat,p/a.png\nb,dog,\n")
-    assert mgx("data", "init", str(root), "--force") == 0 and "missing" not in mgx.err
+    assert mgx("data", "init", str(root), "--replace") == 0 and "missing" not in mgx.err
     assert mgx("data", "check", str(root)) == 0  # an empty cell is in order
 
 
@@ -430,16 +430,16 @@ def test_init_overwrites_only_when_told(mgx: Mgx, tmp_path: Path) -> None:
     root = tree(tmp_path / "pets")
     (root / "dataset.toml").write_text("mine")
     assert mgx("data", "init", str(root)) == 2
-    assert f"{root / 'dataset.toml'} exists. Overwrite it with --force." in mgx.err
+    assert f"{root / 'dataset.toml'} is there. Overwrite it with --replace." in mgx.err
     assert mgx("data", "init", str(root), "--dry-run") == 0
     assert mgx.out.startswith("# Written by `mgx data init`") and (root / "dataset.toml").read_text() == "mine"
     printed = mgx.out
-    assert mgx("data", "init", str(root), "--force") == 0
+    assert mgx("data", "init", str(root), "--replace") == 0
     assert (root / "dataset.toml").read_text() == printed
     assert f"kept the old manifest as {root / 'dataset.toml.bak'}." in mgx.err
-    assert mgx("data", "init", str(root), "--force") == 0 and "kept" not in mgx.err  # nothing was edited
+    assert mgx("data", "init", str(root), "--replace") == 0 and "kept" not in mgx.err  # nothing was edited
     (root / "dataset.toml").write_text("mine again")
-    assert mgx("data", "init", str(root), "--force") == 0
+    assert mgx("data", "init", str(root), "--replace") == 0
     assert (root / "dataset.toml.bak").read_text() == "mine"
     assert (root / "dataset.toml.2.bak").read_text() == "mine again"
     assert {path.name for path in root.iterdir() if path.is_file()} == {

@@ -8,9 +8,9 @@ import pytest
 
 from mgx.learn import space
 from mgx.learn.algorithm import ALGORITHMS
+from mgx.learn.prepare import model_of, notes_on
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
-from mgx.learn.sweep import model_of, notes_on
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home

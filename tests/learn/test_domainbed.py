@@ -252,11 +252,11 @@ def test_a_run_depends_on_nothing_but_itself(data):
 @pytest.mark.slow
 def test_records_do_not_depend_on_the_threads(toy, tmp_path, monkeypatch):
     """Twice the same sweep, one after the other and all at once."""
-    from mgx.learn import sweep
+    from mgx.learn import prepare, sweep
     from mgx.shared.home import find_home
 
     made = []
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     for threads in (1, 4):
         home = find_home(tmp_path / f"home{threads}")
         home.embeddings.parent.mkdir()

@@ -15,12 +15,12 @@ from mgx.learn.algorithm import ALGORITHMS, Algorithm, Batch, Shape
 from mgx.learn.algorithms import ermpp
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.learn.keyed import beta, key_of, uniform
+from mgx.learn.prepare import model_of, notes_on
 from mgx.learn.protocol import Case, name_of, protocol_of, quirks
 from mgx.learn.published import hparams
 from mgx.learn.quirks.own_splits import own_splits, permutation
 from mgx.learn.quirks.unpaired_mml import misread
 from mgx.learn.runs import Asked, algorithm_runs, frame_from, frame_of
-from mgx.learn.sweep import model_of, notes_on
 from mgx.learn.train import Model, Stack
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest, UnknownName

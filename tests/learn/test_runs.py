@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from mgx.learn.features import FeatureSet, feature_sets, strong_of
+from mgx.learn.features import FeatureSet, StrongChoice, feature_sets, strong_of
+from mgx.learn.prepare import division_of, model_of, trained_on
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.learn.split import Thinned
-from mgx.learn.sweep import division_of, model_of, trained_on
 from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Refused, read_records, read_sweeps
@@ -170,18 +170,18 @@ def test_the_strong_setting_reads_strong_embeddings_of_the_same_width(toy, capsy
 def test_the_published_strong_setting_takes_the_widest(toy):
     add_strong(toy, 16)
     add_strong(toy, 24)
-    (join,) = feature_sets(toy.home, widest=True).values()
+    (join,) = feature_sets(toy.home, strong=StrongChoice(published=True)).values()
     data = join()
     assert (data.entry, data.features, data.setting) == (16, 24, "strong")
-    (join,) = feature_sets(toy.home, widest=False).values()
+    (join,) = feature_sets(toy.home, strong=StrongChoice(published=False)).values()
     assert (join().entry, join().features) == (16, 16)
     rows = data.strong["depth"]
     np.testing.assert_allclose(np.linalg.norm(data.matrix[rows], axis=1), 1, rtol=1e-5)
     assert not data.matrix[data.rows["depth"], 16:].any()
 
 
-def chosen(toy: Toy, widest: bool = False, strong_by: str = "") -> set[str]:
-    (join,) = feature_sets(toy.home, widest=widest, strong_by=strong_by).values()
+def chosen(toy: Toy, published: bool = False, name: str = "") -> set[str]:
+    (join,) = feature_sets(toy.home, strong=StrongChoice(published, name)).values()
     return {key.partition("/")[0] for key in join().inputs if "/" in key}
 
 
@@ -192,13 +192,13 @@ def test_of_several_strong_perceptors_one_is_chosen_or_named(toy, capsys):
     add_strong(toy, 16, ("image",), name="strong_own")
     assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong") == 2
     assert "strong_inductive, strong_own. Name one: --strong strong_inductive" in capsys.readouterr().err
-    assert chosen(toy, strong_by="strong-own") == {"strong_own"}
+    assert chosen(toy, name="strong-own") == {"strong_own"}
     add_strong(toy, 16)
     assert chosen(toy) == {"strong16"}, "the one that is trained by default"
     add_strong(toy, 24, name="strong_modalbed")
     add_strong(toy, 24, name="strong24")
-    assert chosen(toy) == {"strong16"} and chosen(toy, widest=True) == {"strong_modalbed"}
-    assert chosen(toy, widest=True, strong_by="strong24") == {"strong24"}
+    assert chosen(toy) == {"strong16"} and chosen(toy, published=True) == {"strong_modalbed"}
+    assert chosen(toy, published=True, name="strong24") == {"strong24"}
     assert learn(toy.home, "--algo", "erm", *SMALL, "--strong", "strong_inductive") == 2
     assert "--setting strong" in capsys.readouterr().err
     assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong", "--strong", "strong9") == 2
@@ -291,7 +291,7 @@ def test_learn_without_an_algorithm_says_so(home, capsys):
 @pytest.mark.slow
 def test_two_processes_share_a_sweep_and_train_nothing_twice(toy):
     """Each prints a line for every run that it trained itself."""
-    code = "from mgx.learn import sweep; sweep.STACK = 2; from mgx.shared.cli import main; main()"
+    code = "from mgx.learn import prepare; prepare.STACK = 2; from mgx.shared.cli import main; main()"
     args = [
         "--home",
         str(toy.home.root),

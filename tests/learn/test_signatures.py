@@ -15,8 +15,9 @@ import pytest
 from mgx.learn.algorithm import ALGORITHMS
 from mgx.learn.features import FeatureSet, normalised
 from mgx.learn.keyed import key_of
+from mgx.learn.outcomes import run_stack
+from mgx.learn.prepare import division_of, model_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
-from mgx.learn.sweep import division_of, model_of, run_stack
 from mgx.learn.train import Model, train
 from mgx.select.criteria import Choice, loo, tm
 from mgx.shared.progress import Quiet

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mgx.learn.baseline import View
 from mgx.learn.baselines import probe, zeroshot
+from mgx.learn.features import FeatureSet
+from mgx.learn.prepare import Scored, division_of, model_of, scored_splits, stacks
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
-from mgx.learn.sweep import Scored, division_of, model_of, scored_splits, stacks
+from mgx.learn.sweep import Todo, check, todo
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
@@ -99,6 +102,23 @@ def test_stacks_depend_on_the_sweep_alone(toy):
     assert sorted(r.key for own in made for r in own) == sorted(r.key for r in runs)
     assert all(len({len(r.train) for r in own}) == 1 for own in made)
     assert stacks(runs, frame_of(data)) == made
+
+
+def test_nine_settings_are_checked_by_one_look_at_the_instances(toy, monkeypatch):
+    """Hyperparameters do not change who is trained on; every setting's own note and range are looked at still."""
+    data, calls = features_of(toy.home), []
+    having = FeatureSet.having
+    monkeypatch.setattr(FeatureSet, "having", lambda own, *args: calls.append(args) or having(own, *args))
+    looks = {}
+    for settings in (1, 9):
+        calls.clear()
+        runs = algorithm_runs("concat", frame_of(data), Asked(settings, 2))
+        check(todo(toy.home, data, runs, []))
+        looks[settings] = len(calls)
+    assert looks[1] == looks[9] > 0
+    large = [replace(run, hyper={**run.hyper, "batch_size": 10**6}) if run.hparams_seed == 8 else run for run in runs]
+    with pytest.raises(BadRequest, match="batch_size"):
+        check(Todo(data, (), (tuple(large),)))
 
 
 def test_finished_runs_are_skipped(toy, capsys):
@@ -290,9 +310,9 @@ def failing(monkeypatch):
 
 
 def test_a_stack_that_fails_stops_no_other_and_the_same_command_tries_it_again(toy, failing, monkeypatch, capsys):
-    from mgx.learn import sweep
+    from mgx.learn import prepare, sweep
 
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     sound = sweep.run_stack
     failing(RuntimeError("the device is on fire"))
     assert learn(toy.home, "--algo", "erm", *SMALL) == 1
@@ -309,9 +329,9 @@ def test_a_stack_that_fails_stops_no_other_and_the_same_command_tries_it_again(t
 def test_a_full_disk_stops_the_sweep_for_what_follows_could_not_be_kept(toy, failing, monkeypatch, capsys):
     import errno
 
-    from mgx.learn import sweep
+    from mgx.learn import prepare, sweep
 
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     monkeypatch.setattr(sweep, "workers", lambda device: 1)
     failing(OSError(errno.ENOSPC, "No space left on device"))
     assert learn(toy.home, "--algo", "erm", *SMALL) == 1
@@ -335,9 +355,9 @@ def test_a_condition_that_outlived_its_stack_is_removed(toy):
 VICTIMS = """
 import faulthandler, os, sys, torch, torch._dynamo
 torch.set_num_threads(1)
-from mgx.learn import sweep, train, units
+from mgx.learn import prepare, train, units
 from mgx.shared.cli import run
-sweep.STACK, train.EVERY, train.SAVE_EVERY = 2, 10, 0
+prepare.STACK, train.EVERY, train.SAVE_EVERY = 2, 10, 0
 for line in sys.stdin:
     if child := os.fork():
         print(child, flush=True)
@@ -363,9 +383,9 @@ def works(process: int) -> bool:
 @pytest.mark.slow
 def test_killed_thirty_times_and_rerun_gives_the_same_records(toy, tmp_path, monkeypatch):
     """Stacks of two, saved at every checkpoint: it is killed between stacks, within them, and while it writes."""
-    from mgx.learn import sweep, train
+    from mgx.learn import prepare, train
 
-    monkeypatch.setattr(sweep, "STACK", 2)
+    monkeypatch.setattr(prepare, "STACK", 2)
     monkeypatch.setattr(train, "EVERY", 10)
     other = find_home(tmp_path / "other")
     other.embeddings.parent.mkdir()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from mgx.learn import optimize
 from mgx.learn.algorithm import ALGORITHMS, Adam, Batch, Shape, Update, risks
 from mgx.learn.algorithms import cdann
 from mgx.learn.algorithms.erm import loss as erm_loss
@@ -193,6 +194,33 @@ def test_a_restart_comes_once_a_step(data):
             stack.advance(number)
         counts.append(stack.optimizers[""].torch.state_dict()["state"][0]["step"].item())
     assert counts == [2, 4, 6, 2, 4, 6]
+
+
+def test_restarts_are_looked_up_once_for_many_steps(data, monkeypatch):
+    """Over the border of a block, and for a single model; the rule is not asked at every step."""
+    monkeypatch.setattr(optimize, "AHEAD", 4)
+    asked = []
+
+    def restart(hyper, step):
+        asked.append(1)
+        return step == 5
+
+    erm = ALGORITHMS.get("erm")
+    stack, counts = Stack(replace(erm, players={"": Adam(restart=restart)}), [model(data, "erm", 0)], data, 100), []
+    for number in range(8):
+        with torch.no_grad():
+            stack.advance(number)
+        counts.append(stack.optimizers[""].torch.state_dict()["state"][0]["step"].item())
+    assert counts == [1, 2, 3, 4, 5, 1, 2, 3] and len(asked) == 2
+
+
+def test_what_a_checkpoint_is_scored_on_is_worked_out_once(data, monkeypatch):
+    stack, calls = Stack(ALGORITHMS.get("erm"), [model(data, "erm", n) for n in (0, 1)], data, 100), []
+    first = stack.evaluate()
+    unique = np.unique
+    monkeypatch.setattr(np, "unique", lambda *args, **more: calls.append(args) or unique(*args, **more))
+    assert stack.evaluate() == first
+    assert calls == []
 
 
 class PlainConcat(nn.Module):

@@ -189,3 +189,13 @@ def test_nothing_to_pack(any_mgx, home: Home, tmp_path: Path) -> None:
     code, _, err = any_mgx("records", "pack", "-o", str(tmp_path / "typo" / "records.parquet"))
     assert code == 2 and f"no folder {tmp_path / 'typo'}" in err
     assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_a_file_that_is_there_is_overwritten_only_when_asked(any_mgx, home: Home, tmp_path: Path) -> None:
+    fill(home)
+    path = tmp_path / "records.parquet"
+    path.write_text("somebody's")
+    code, _, err = any_mgx("records", "pack", "-o", str(path))
+    assert code == 2 and f"{path} is there. Overwrite it with --replace." in err and path.read_text() == "somebody's"
+    assert any_mgx("records", "pack", "-o", str(path), "--replace")[0] == 0
+    assert len(read_pack(path, Refused()).records) == 84

@@ -48,7 +48,7 @@ def test_an_unknown_command_gets_a_hint(capsys):
         (["extract", "--dataset", "nyudv2", "--perceptor", "imagebind"], ["not on disk", "mgx data fetch nyudv2"]),
         (["extract", "--dataset", "homeobjects", "--perceptor", "litebnd"], ["Did you mean 'litebind'"]),
         (["extract", "--dataset", "no/such.toml", "--perceptor", "litebind"], ["no/such.toml", "mgx data init"]),
-        (["store", "ls"], ["no embeddings in", "mgx extract"]),
+        (["store", "list"], ["no embeddings in", "mgx extract"]),
         (["data", "info", "nyudv3"], ["Did you mean 'nyudv2'"]),
     ],
     ids=" ".join,
@@ -79,10 +79,10 @@ def test_an_unexpected_error_has_no_traceback_but_with_debug(home, monkeypatch, 
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr("mgx.shared.store.store_folders", broken)
-    assert run(["--home", str(home.root), "store", "ls"]) == 1
+    assert run(["--home", str(home.root), "store", "list"]) == 1
     assert "unexpected ZeroDivisionError: oh" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
-        run(["--home", str(home.root), "store", "ls", "--debug"])
+        run(["--home", str(home.root), "store", "list", "--debug"])
 
 
 def test_a_home_that_is_a_file_is_named(tmp_path, capsys):

@@ -111,7 +111,7 @@ def test_learn_tells_of_every_run(toy):
     assert {e["status"] for e in runs} == {"finished"} and set(read_records(toy.home)) == {e["key"] for e in runs}
 
 
-@pytest.mark.parametrize("args", [["store", "ls"], ["doctor"], ["status"], ["learn", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("args", [["store", "list"], ["doctor"], ["status"], ["learn", "--help"]], ids=" ".join)
 def test_a_command_that_only_looks_leaves_none(args, toy):
     assert run(["--home", str(toy.home.root), *args]) == 0
     assert not toy.home.logs.exists()
@@ -249,7 +249,7 @@ def test_quiet_says_nothing_of_what_went_well(option, place, home, capsys):
 
 
 def test_quiet_still_says_what_failed(home, capsys):
-    assert run(["--home", str(home.root), "store", "ls", "-q"]) == 2
+    assert run(["--home", str(home.root), "store", "list", "-q"]) == 2
     assert capsys.readouterr().err.startswith("mgx: no embeddings in")
 
 

@@ -337,13 +337,13 @@ def test_killed_and_rerun_gives_the_same_bytes(home, tmp_path):
 
 def test_ls_prints_what_is_there(home, capsys):
     fill(home)
-    assert run(["--home", str(home.root), "store", "ls", "--json"]) == 0
+    assert run(["--home", str(home.root), "store", "list", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["store"], row["items"], row["committed"]) == ("d/p/image", ITEMS, 8)
 
 
 def test_ls_of_nothing_says_what_to_do(home, capsys):
-    assert run(["--home", str(home.root), "store", "ls"]) == 2
+    assert run(["--home", str(home.root), "store", "list"]) == 2
     assert "mgx extract" in capsys.readouterr().err
 
 
@@ -352,18 +352,18 @@ def test_ls_names_a_damaged_store_and_goes_on(plan, home, capsys):
     folder = fill(home)
     shutil.copytree(folder, folder.with_name("audio"))
     (folder.with_name("audio") / "plan.json").write_text(plan, encoding="latin-1")
-    assert run(["--home", str(home.root), "store", "ls"]) == 1
+    assert run(["--home", str(home.root), "store", "list"]) == 1
     said = capsys.readouterr()
     assert "d/p/audio: damaged: " in said.out
     assert f"d/p/image: {ITEMS} items" in said.out
     assert "damaged: d/p/audio" in said.err
-    assert run(["--home", str(home.root), "store", "ls", "--json"]) == 1
+    assert run(["--home", str(home.root), "store", "list", "--json"]) == 1
     assert [row["store"] for row in json.loads(capsys.readouterr().out)] == ["d/p/audio", "d/p/image"]
 
 
 def test_ls_names_a_damaged_record(home, capsys):
     (fill(home) / "commits/00003.json").write_text("{")
-    assert run(["--home", str(home.root), "store", "ls"]) == 1
+    assert run(["--home", str(home.root), "store", "list"]) == 1
     assert "00003.json is not a commit record" in capsys.readouterr().out
 
 

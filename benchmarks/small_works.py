@@ -66,6 +66,7 @@ class Eyes:
 
 
 PERCEPTOR = Eyes
+NO_RESULT = (".jsonl", ".damaged")  # records are compared one by one; what was moved aside is kept for people
 
 
 def make_media(root: Path) -> None:
@@ -166,7 +167,7 @@ def result(home: Home) -> dict[str, str]:
     """All that commands made: files of stores and trained perceptors by their bytes, run records by their text."""
     places = (home.embeddings, home.checkpoints / "strong", home.runs)
     files = [path for place in places for path in place.rglob("*") if path.is_file() and ".locks" not in path.parts]
-    found = {str(path.relative_to(home.root)): file_digest(path) for path in files if path.suffix != ".jsonl"}
+    found = {str(path.relative_to(home.root)): file_digest(path) for path in files if path.suffix not in NO_RESULT}
     records = each_record(home, (), (), Refused())
     return found | {f"run {record.run.key}": record.to_json() for record in records}
 

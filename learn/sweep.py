@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
 
 import torch
 
@@ -25,6 +27,7 @@ from mgx.shared.records import Run, RunRecord, read_records, records_path, write
 from mgx.shared.work_locks import Claims
 
 PATIENCE = 1.0  # seconds between two looks at what another process is training
+LONG = 300.0  # seconds without a run of theirs, after which it is said what may be wrong
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def _share(
         finally:
             claims.release(mine)
 
-    told = False
+    left, since = 0, 0.0  # what others are training, and since when that has not changed
     while units:
         elsewhere: list[Sequence[Run]] = []
         # Threads, not processes: they share the features, and torch leaves the interpreter's lock while it computes.
@@ -180,11 +183,23 @@ def _share(
                 progress.stop()
                 raise
         units = elsewhere
-        if units and not told:
-            say(f"{sum(map(len, units))} runs are being trained by another process; waiting for them.")
-            told = True
-        if units:
+        if count := sum(map(len, units)):
+            if not left:
+                say(f"{count} runs are being trained by another process; waiting for them.")
+            if count != left:
+                left, since = count, time.monotonic()
+            elif time.monotonic() - since > LONG:
+                warn(_stuck(count, claims.path))
+                since = inf
             time.sleep(PATIENCE)
+
+
+def _stuck(runs: int, claims: Path) -> str:
+    return (
+        f"still waiting: {runs} runs are another process's, and none of them ended for {LONG / 60:.0f} minutes. If no "
+        "machine trains them any more (mgx status; one that crashed may keep its claims on a file server), stop every "
+        f"mgx learn on this home directory, remove {claims} and give the command again: nothing finished is lost."
+    )
 
 
 def _reason(error: BaseException) -> str:

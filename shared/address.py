@@ -10,6 +10,7 @@ from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.files import file_digest
 from mgx.shared.hub import hub_file
 from mgx.shared.progress import Progress
+from mgx.shared.work_locks import lock
 
 REMOTE = ("http://", "https://", "hf:")
 
@@ -46,15 +47,12 @@ def bring(address: str, folder: Path, bars: Progress, sha256: str = "") -> Path:
         if sha256 and (found := file_digest(path)) != sha256:
             raise Damaged(f"{path} has sha256 {found}, expected {sha256}.")
         return path
-    from filelock import FileLock
-
     name = unquote(urlsplit(address.partition("@")[0] if address.startswith("hf:") else address).path)
     name = name.rpartition("/")[2]
     if name in ("", ".", "..") or not name.isprintable() or "\\" in name:
         raise BadRequest(f"{address} names no file.")
     where, size, known = _hub(address) if address.startswith("hf:") else (Address(address), None, "")
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{name}.lock"):
+    with lock(folder / f".{name}.lock", f"{name}: another process fetches it"):
         download([where], folder / name, size=size, sha256=sha256 or known, progress=bars)
     return folder / name
 

@@ -149,7 +149,8 @@ class Subset(Block):
 
 
 class Items(Block):
-    """How items are found, by the reader of that name in `extract/readers/`, or by `package.module:read`.
+    """How items are found, by the reader of that name in `extract/readers/`, of an installed package,
+    or by `package.module:read` where the person at the terminal allowed that (MGX_READERS).
 
     `table`: a CSV at `path`; `tree`: files that fit `pattern`; `vectors`: ready-made arrays at `path`; `msrvtt`,
     `nyudv2`, `vggsound`: those data sets as they are published.

@@ -26,10 +26,12 @@ from mgx.shared.store import (
     Rows,
     describe,
     discard,
+    lies_in,
     open_store,
     store_folder,
     store_lock,
 )
+from mgx.shared.work_locks import lock
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 MEMBER = re.compile(
@@ -54,11 +56,8 @@ class Installed:
 
 def fetch(pack: Path, home: Home, anew: bool = False) -> list[Installed]:
     """Verify a pack and bring its stores home. BadRequest if others are in their place and not `anew`."""
-    from filelock import FileLock
-
     drafts = home.embeddings / ".fetch" / "drafts"
-    home.locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.locks / "fetch.lock"):
+    with lock(home.locks / "fetch.lock", "another process unpacks a pack"):
         shutil.rmtree(drafts, ignore_errors=True)  # left by a killed process
         try:
             return install(unpack(pack, drafts), home, anew)
@@ -267,7 +266,7 @@ def _state(store: EmbeddingStore, home: Home) -> tuple[str, str]:
     """What bringing a store home would do ("new", "same", "mended", "replaced"), and what stands in its way."""
     plan = store.plan
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
-    if not (folder / "plan.json").exists():
+    if not lies_in(folder):
         return "new", ""
     try:
         old = open_store(folder)
@@ -290,8 +289,7 @@ def _install(store: EmbeddingStore, home: Home, anew: bool) -> Installed:
         if obstacle and not anew:  # it came in between
             raise BadRequest(f"{obstacle} Put this one in its place with: --replace")
         if outcome != "same":
-            if folder.exists():
-                discard(folder)
+            discard(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             store.folder.replace(folder)
             sync(folder.parent)

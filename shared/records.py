@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
-from filelock import FileLock
 
 from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.files import canonical, digest, remove_drafts_of, write_whole
 from mgx.shared.home import Home
+from mgx.shared.work_locks import lock
 
 SCHEMA = 2
 Value = int | float | str | bool
@@ -301,8 +301,7 @@ def write_sweep(home: Home, sweep: Sweep) -> None:
     """Remember what was asked, so that coverage can be told later."""
     body = {"schema": SCHEMA, "command": sweep.command, "runs": [asdict(r) for r in sweep.runs]}
     path = home.runs / "sweeps" / f"{sweep.key}.json"
-    home.locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.locks / "sweeps.lock"):
+    with lock(home.locks / "sweeps.lock", f"{path.parent}: another process writes down what it was asked"):
         remove_drafts_of(path)
         write_whole(path, canonical(body) + "\n")
 

@@ -251,6 +251,7 @@ def _jobs(jobs: JobsState) -> str:
     told = jobs.handed_in
     text = f"  {told.what or told.command}: {jobs.done} of {told.units} units done"
     text += f", {jobs.failed} failed ({jobs.errors[-1].splitlines()[0]})" if jobs.failed else ""
+    text += f", {3600 * jobs.rate:.0f} an hour, about {jobs.left / 60:.1f} minutes left" if jobs.left else ""
     return f"{text}; {told.cluster} jobs {ids_of(told.jobs)}, output in {jobs.folder} -> {told.command}"
 
 

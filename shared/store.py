@@ -29,6 +29,7 @@ from mgx.shared.errors import MISSHAPEN, BadEmbedding, BadRequest, Damaged, NotT
 from mgx.shared.files import digest, file_digest, remove_drafts, sync, write_whole
 from mgx.shared.home import Home
 from mgx.shared.registry import plain
+from mgx.shared.work_locks import lock
 
 CHUNK_BYTES = 8 * 2**20
 LEAST_SHARDS = 8  # so that resuming is exercised on small data too
@@ -318,14 +319,21 @@ def store_folder(home: Home, dataset: str, perceptor: str, modality: str) -> Pat
     return home.embeddings / dataset / perceptor / modality
 
 
+def lies_in(folder: Path) -> bool:
+    """Whether a store lies there, be it without its plan: finished shards are nothing to remove without a word."""
+    return (folder / "plan.json").exists() or any((folder / "commits").glob("*.json"))
+
+
 def open_store(folder: Path) -> EmbeddingStore:
-    """An existing store. NotThere if the folder holds none."""
+    """An existing store. NotThere if the folder holds none, Damaged if it holds shards that no plan describes."""
     try:
         table = json.loads((folder / "plan.json").read_text())
         key = table.pop("key")
         plan = Plan(**{**table, "classes": tuple(table["classes"])})
         _require_typed(plan)
     except FileNotFoundError:
+        if lies_in(folder):
+            raise Damaged(f"{folder / 'plan.json'} is gone, of a store with finished shards.") from None
         raise NotThere(f"no embeddings in {folder}.") from None
     except MISSHAPEN as error:
         raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
@@ -346,10 +354,8 @@ def _require_typed(plan: Plan) -> None:
 @contextmanager
 def store_lock(home: Home, plan: Plan) -> Iterator[None]:
     """Held by the only writer of a store."""
-    from filelock import FileLock
-
-    home.locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.locks / f"{plan.dataset}-{plan.perceptor}-{plan.modality}.lock"):
+    name = f"{plan.dataset}/{plan.perceptor}/{plan.modality}"
+    with lock(home.locks / f"{name.replace('/', '-')}.lock", f"{name}: another process writes this store"):
         yield
 
 
@@ -360,13 +366,14 @@ def plan_store(
     """The store of a plan, locked for writing: opened if it is there, created if not.
 
     A store of another plan in the same place is an error. `replace` removes whatever is there first.
-    Descriptions that were damaged (items.parquet, the array's zarr.json) are written anew. `tidy` removes what killed
+    Descriptions that were damaged or lost (items.parquet, the array's zarr.json, one of it and plan.json) are
+    written anew. `tidy` removes what killed
     writers left; not while others, whom the lock does not keep out, may be writing shards of theirs.
     """
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
     with store_lock(home, plan):
         store = EmbeddingStore(folder, plan)
-        if folder.exists() and (replace or not (folder / "plan.json").exists()):
+        if replace or not lies_in(folder):
             discard(folder)  # as asked, or because it was killed while it was being created
         if folder.exists():
             _require_same(folder, store)
@@ -382,7 +389,7 @@ def require_free(home: Home, plans: Iterable[Plan]) -> None:
     """BadRequest if a store of another plan lies where one of these would be written, Damaged if none can tell."""
     for plan in plans:
         folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
-        if (folder / "plan.json").exists():
+        if lies_in(folder):
             _require_same(folder, EmbeddingStore(folder, plan))
 
 
@@ -444,9 +451,12 @@ def _array_description(plan: Plan) -> bytes:
 
 
 def discard(folder: Path) -> None:
-    """Remove a store: first its plan, so that a kill halfway leaves nothing that looks like a store."""
-    (folder / "plan.json").unlink(missing_ok=True)
-    shutil.rmtree(folder)
+    """Remove what lies in a store's place, if anything does: at once, so that a kill leaves no half of it."""
+    aside = folder.with_name(f".{folder.name}.discarded")
+    shutil.rmtree(aside, ignore_errors=True)  # a killed process left it
+    if folder.exists():
+        folder.replace(aside)
+        shutil.rmtree(aside)
 
 
 def _difference(old: EmbeddingStore, wanted: EmbeddingStore) -> str:
@@ -482,7 +492,8 @@ def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = (
 def store_folders(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[Path]:
     """The folders of those stores, opened or not."""
     datasets, perceptors = {plain(d) for d in dataset}, {plain(p) for p in perceptor}
-    for path in sorted(home.embeddings.glob("*/*/*/plan.json")):
-        names = path.parent.relative_to(home.embeddings).parts
-        if (not dataset or plain(names[0]) in datasets) and (not perceptor or plain(names[1]) in perceptors):
-            yield path.parent
+    for path in sorted(home.embeddings.glob("[!.]*/[!.]*/[!.]*")):
+        names = path.relative_to(home.embeddings).parts
+        asked = (not dataset or plain(names[0]) in datasets) and (not perceptor or plain(names[1]) in perceptors)
+        if asked and lies_in(path):
+            yield path

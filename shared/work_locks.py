@@ -1,18 +1,63 @@
 """Locks on units of work, so that processes which share a home directory never do the same one twice.
 
-A claim is a lock on one byte of one file, at a place that the unit's name gives. The operating system
-drops it with the process, however that ends, so nothing is ever left to clean up; on NFS the server keeps
-it. Two names at one place (one in 2^40 pairs) only wait for each other.
+`lock` holds a file for one process at a time; the others wait. `Claims` divide units of work: a claim is a lock on one
+byte of one file, at a place that the unit's name gives. Two names at one place (one in 2^40 pairs) only wait for each
+other. The operating system drops both with the process, however that ends, so nothing is ever left to clean up; on NFS
+the server keeps them. Where a file system has no locks, everybody gets what they ask for, and it is said once.
 """
 
+import errno
 import fcntl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
 
+from mgx.shared.progress import say, warn
+
 PLACES = 2**40
+HELD = (errno.EACCES, errno.EAGAIN)  # another process has it
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def lock(path: Path, busy: str = "") -> Iterator[None]:
+    """Held by one process at a time, by making `path` if need be; not to be nested.
+
+    Where another process holds it, `busy` is said ("NAME: another process does ...") and waited; without anything
+    to say BlockingIOError is raised.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in HELD:
+                if not busy:
+                    raise BlockingIOError(errno.EAGAIN, "held by another process") from error
+                say(f"{busy}; waiting for that.")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            elif error.errno in NO_LOCKS:
+                tell_no_locks(path.parent)
+            else:
+                raise
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # there are no locks
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing would not do: a forked worker may have the file open too
+
+
+@lru_cache
+def tell_no_locks(folder: Path) -> None:
+    """Once of each folder."""
+    warn(
+        f"{folder} is on a file system without locks (docs/cluster.md: how to mount it): two commands that are started "
+        "on one home directory may do the same work twice. Start one at a time."
+    )
 
 
 def place_of(name: str) -> int:
@@ -47,12 +92,15 @@ class Claims:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place_of(name))
         except OSError as error:
-            if isinstance(error, BlockingIOError | PermissionError):
+            if error.errno in HELD:
                 return False
-            raise
+            if error.errno not in NO_LOCKS:
+                raise
+            tell_no_locks(self.path.parent)
         return True
 
     def release(self, names: Iterable[str]) -> None:
         assert self._file is not None
         for name in names:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place_of(name))
+            with suppress(OSError):  # there are no locks
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place_of(name))

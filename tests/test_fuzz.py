@@ -3,10 +3,13 @@
 import random
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -73,6 +76,78 @@ def test_the_program_finds_what_is_planted(harm, monkeypatch):
     monkeypatch.setitem(fuzz.FORMATS, "log", planted)
     with pytest.raises((ZeroDivisionError, AssertionError)):
         fuzz.try_one("log", b"")
+
+
+def zeros_npz(path: Path) -> None:
+    """Packed better than by deflate."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive,
+        archive.open("id.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, {"shape": (2**20, 4), "fortran_order": False, "descr": "<f4"})
+        for _ in range(16):
+            member.write(bytes(2**20))
+
+
+def promised_npz(path: Path) -> None:
+    """An array's header alone."""
+    with zipfile.ZipFile(path, "w") as archive, archive.open("id.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"shape": (2**40, 4), "fortran_order": False, "descr": "<f4"})
+
+
+def repeated_parquet(path: Path) -> None:
+    """One name, and how often."""
+    often = pyarrow.DictionaryArray.from_arrays(np.zeros(500_000, np.int32), ["name" * 10])
+    parquet.write_table(pyarrow.table({"id": often}), path)
+
+
+def repeated_numbers(path: Path) -> None:
+    parquet.write_table(pyarrow.table({"id": np.zeros(10_000_000)}), path)
+
+
+def promised_texts(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("id", (2**28,), h5py.string_dtype(), chunks=(2**20,))
+
+
+FOLDED = [
+    (zeros_npz, ".npz"),
+    (promised_npz, ".npz"),
+    (repeated_parquet, ".parquet"),
+    (repeated_numbers, ".parquet"),
+    (promised_texts, ".h5"),
+]
+
+
+@pytest.mark.parametrize(("make", "suffix"), FOLDED, ids=lambda one: getattr(one, "__name__", ""))
+def test_a_small_file_unfolds_to_no_gigabytes(make, suffix, tmp_path, monkeypatch):
+    """It is refused by what it promises, before that is read."""
+    from mgx.extract.decode import vector_files
+    from mgx.shared.errors import BadManifest
+
+    monkeypatch.setattr(vector_files, "LEAST", 2**23)
+    make(path := tmp_path / f"x{suffix}")
+    assert path.stat().st_size < 100_000
+    with pytest.raises(BadManifest, match=r"x\.\w+: cannot be read: .*promises"):
+        vector_files.read_arrays(path)
+
+
+def test_texts_of_an_h5_file_have_so_much_memory(tmp_path, monkeypatch):
+    """Whoever tries first has a bound, and does not look for modules where the file lies."""
+    from mgx.extract.decode import hdf5
+    from mgx.extract.decode.vector_files import read_arrays
+    from mgx.shared.errors import BadManifest
+
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["id"] = ["a" * 2000] * 5000
+    monkeypatch.chdir(tmp_path)
+    for name in ("h5py", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
+    assert read_arrays(Path("x.h5"))["id"][4999] == b"a" * 2000
+    monkeypatch.setattr(hdf5, "ROOM", 0)
+    monkeypatch.setattr(hdf5, "GROWTH", 0)
+    with pytest.raises(BadManifest, match="id cannot be read: damaged, or more texts"):
+        read_arrays(Path("x.h5"))
 
 
 @pytest.mark.parametrize("how", ["external link", "soft link", "external storage", "virtual", "a promise"])

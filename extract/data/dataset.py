@@ -22,6 +22,7 @@ from mgx.shared.registry import Registry, near
 
 Reader = Callable[[Manifest], Iterator[Item]]
 READERS = Registry("reader", "mgx.extract.readers", "read", "mgx.readers")
+ALLOWED = "MGX_READERS"  # the variable with readers, package.module:name, that manifests may ask for
 SHOWN = 5  # problems named in one message
 LONGEST = 100  # characters of a name in a list: a cell of text may stand where a path was expected
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of what breaks a line or cannot be written
@@ -60,8 +61,7 @@ def find_items(manifest: Manifest, home: Home) -> Found:
         if source.kind == "package" and manifest.root == home.datasets / manifest.name:
             unpack_shipped(source.file[0].path, source.file[0].sha256, manifest.root)
     require_data(manifest)
-    reader: Reader = READERS.get(manifest.items.reader)
-    items, dropped, lost = _checked(manifest, reader(manifest))
+    items, dropped, lost = _checked(manifest, _reader(manifest)(manifest))
     missing = {name: tuple(i.id for i in items if name not in i.media) for name in manifest.modalities}
     for name, ids in missing.items():
         if ids and manifest.modalities[name].missing == "error":
@@ -72,6 +72,18 @@ def find_items(manifest: Manifest, home: Home) -> Found:
                 + (f" Files that are named, but not there: {some(lost[name])}." if name in lost else "")
             )
     return Found(items, missing, dropped, lost)
+
+
+def _reader(manifest: Manifest) -> Reader:
+    """Of a manifest only what is installed. Manifests are handed on; a module that one names may lie beside it."""
+    name = manifest.items.reader
+    if ":" in name and name not in os.environ.get(ALLOWED, "").split(","):
+        raise BadManifest(
+            f"{manifest.root}: items.reader {name!r} is code, chosen by whoever wrote the manifest. If it is code that "
+            f"you would run, say so, and give the command again: export {ALLOWED}={shlex.quote(name)}"
+        )
+    reader: Reader = READERS.get(name)
+    return reader
 
 
 def require_media(manifest: Manifest, perceptor: str) -> None:

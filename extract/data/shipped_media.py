@@ -5,12 +5,11 @@ import shutil
 from importlib.resources import as_file
 from pathlib import Path
 
-from filelock import FileLock
-
 from mgx.extract.download.members import BrokenOff, unpack_members
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.files import file_digest, write_whole
 from mgx.shared.manifest import SHIPPED, SourceFile
+from mgx.shared.work_locks import lock
 
 STAMP = ".unpacked"  # holds the archive's sha256, in the unpacked folder
 MOST_BYTES = 2 * 2**30
@@ -24,8 +23,8 @@ def unpack_shipped(name: str, sha256: str, target: Path) -> None:
     """
     if _settled(target, sha256):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.parent / f".{target.name}.lock"), as_file(SHIPPED / name) as archive:
+    busy = f"{target.name}: another process unpacks it"
+    with lock(target.parent / f".{target.name}.lock", busy), as_file(SHIPPED / name) as archive:
         if not _settled(target, sha256):
             unpack(archive, sha256, target)
 

@@ -12,30 +12,66 @@ from typing import Any
 import numpy as np
 
 PACKED = 1100  # bytes out of one, at most: what deflate can do
+REFERENCE = 16  # bytes of a file that stand for a text of any length
 PATIENCE = 20.0  # seconds for reading the texts of a file, and one more for every 5 MB of it
-TRIAL = "import h5py, sys; file = h5py.File(sys.argv[1]); [file[key][()] for key in sys.argv[2:]]"
+ROOM, GROWTH = 2**28, 64  # bytes of memory for reading texts, and so many more for each byte of the file
+TRIAL = "import sys; from mgx.extract.decode.hdf5 import try_texts; try_texts(*sys.argv[1:])"
 
 
 def require_texts(path: Path, file: Any) -> None:
-    """ValueError if the texts of any length in a file cannot be read.
+    """ValueError if the texts of any length in a file cannot be read, or are not its own.
 
-    The library looks for ever where the heap that holds them is damaged, and cannot be interrupted: another process
-    tries first.
+    The library looks for ever where the heap that holds them is damaged, and cannot be interrupted; and small files
+    can hold one text a million times. So another process tries first, with bounds on its time and memory.
     """
-    keys = [key for key in file if getattr(file.get(key), "dtype", np.dtype("f4")).hasobject]
+    found = {key: _own(file, key) for key in file if not is_group(file, key)}
+    keys = [key for key, at in found.items() if at.dtype.hasobject]
     if not keys:
         return
-    limit = PATIENCE + path.stat().st_size / 5e6
+    size = path.stat().st_size
+    # -P: the current directory may be the stranger's, and hold a module called h5py.
+    command = [sys.executable, "-P", "-c", TRIAL, str(path.absolute()), str(ROOM + GROWTH * size), *keys]
     try:
-        tried = subprocess.run([sys.executable, "-c", TRIAL, str(path), *keys], capture_output=True, timeout=limit)
+        tried = subprocess.run(command, capture_output=True, timeout=PATIENCE + size / 5e6)
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"reading {', '.join(keys)} does not end: the file is damaged") from error
     if tried.returncode:
-        raise ValueError(f"{', '.join(keys)} cannot be read: the file is damaged")
+        raise ValueError(f"{', '.join(keys)} cannot be read: damaged, or more texts than its file should hold")
+
+
+def try_texts(path: str, room: str, *keys: str) -> None:
+    """Read arrays with so many bytes more than this process has now."""
+    import resource
+
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        statm = Path("/proc/self/statm")
+        if statm.is_file():  # elsewhere than on Linux such a limit is not kept anyway
+            now = int(statm.read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (now + int(room),) * 2)
+        kept = [file[key][()] for key in keys]  # all at once, as whoever reads them next
+    del kept
+
+
+def is_group(file: Any, key: str) -> bool:
+    """Whether a name stands for arrays of its own."""
+    import h5py
+
+    return file.get(key, getclass=True, getlink=True) is h5py.HardLink and file.get(key, getclass=True) is h5py.Group
 
 
 def own_array(file: Any, key: str, texts: bool = False) -> np.ndarray:
     """An array that an opened file itself holds, else ValueError; `texts` of any length only after `require_texts`."""
+    at = _own(file, key)
+    if at.dtype.hasobject and not texts:
+        raise ValueError(f"{key!r} is no array of numbers")
+    numbers: np.ndarray = at[()]
+    return numbers
+
+
+def _own(file: Any, key: str) -> Any:
+    """The array of a name, unread: neither a link nor in another file, and no larger than the file can hold."""
     import h5py
 
     at = file
@@ -47,9 +83,7 @@ def own_array(file: Any, key: str, texts: bool = False) -> np.ndarray:
         raise ValueError(f"{key!r} is a group, not an array")
     if at.is_virtual or at.external:
         raise ValueError(f"{key!r} is kept in another file")
-    if at.size is not None and at.size * at.dtype.itemsize > PACKED * file.id.get_filesize():
+    width = max(at.dtype.itemsize, REFERENCE if at.dtype.hasobject else 0)
+    if at.size is not None and at.size * width > PACKED * file.id.get_filesize():
         raise ValueError(f"{key!r} promises {at.shape} numbers, more than its file can hold")
-    if at.dtype.hasobject and not texts:
-        raise ValueError(f"{key!r} is no array of numbers")
-    numbers: np.ndarray = at[()]
-    return numbers
+    return at

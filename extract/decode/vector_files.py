@@ -1,6 +1,7 @@
 """Files of ready-made vectors: named arrays in an .npz, .parquet or .h5 file."""
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract.decode.hdf5 import own_array, require_texts
+from mgx.extract.decode.hdf5 import PACKED, is_group, own_array, require_texts
 from mgx.shared.errors import BadManifest
 from mgx.shared.files import whole_file
 
 Arrays = Mapping[str, np.ndarray]
+LEAST = 2**30  # bytes that any file may promise: equal rows, of class names say, pack better than bytes in general
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -54,8 +56,26 @@ def matrix(arrays: Arrays, key: str, where: str) -> np.ndarray:
 
 
 def _npz(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+    with zipfile.ZipFile(path) as archive:
+        promised = sum(_promised(archive, member) for member in archive.infolist())
+        _require_room(promised, path)
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def _promised(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Bytes that an array of an .npz takes by its header, or unpacked, whichever is more."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    return max(member.file_size, math.prod(shape) * dtype.itemsize)
+
+
+def _require_room(promised: int, path: Path) -> None:
+    """ValueError if a file promises more bytes than can have been packed into it."""
+    if promised > max(LEAST, PACKED * path.stat().st_size):
+        raise ValueError(f"it promises {promised:,} bytes, more than a file of its size can hold")
 
 
 def _h5(path: Path) -> Arrays:
@@ -63,30 +83,50 @@ def _h5(path: Path) -> Arrays:
 
     with h5py.File(path, "r") as file:
         require_texts(path, file)
-        arrays = {key: own_array(file, key, texts=True) for key in file if not _is_group(file, key)}
+        arrays = {key: own_array(file, key, texts=True) for key in file if not is_group(file, key)}
     return {key: array for key, array in arrays.items() if array.shape}
-
-
-def _is_group(file: Any, key: str) -> bool:
-    """Whether a name stands for arrays of its own, which are not read."""
-    import h5py
-
-    return file.get(key, getclass=True, getlink=True) is h5py.HardLink and file.get(key, getclass=True) is h5py.Group
 
 
 def _parquet(path: Path) -> Arrays:
     import pyarrow.parquet as parquet
 
-    table = parquet.read_table(path)
-    return {name: _column(table.column(name), f"{path}: column {name!r}") for name in table.column_names}
+    with parquet.ParquetFile(path) as opened:
+        meta, schema = opened.metadata, opened.schema_arrow
+    columns = [meta.row_group(n).column(k) for n in range(meta.num_row_groups) for k in range(meta.num_columns)]
+    # Of equal values a file holds one and a count: it may be small, and have billions.
+    _require_room(sum(max(8 * c.num_values, c.total_uncompressed_size) for c in columns), path)
+    # Names as one of each and numbers of these, whose memory the line above has bounded.
+    texts = [field.name for field in schema if _is_text(field.type)]
+    table = parquet.read_table(path, read_dictionary=texts)
+    return {name: _column(table.column(name), f"{path}: column {name!r}", path) for name in table.column_names}
 
 
-def _column(column: Any, where: str) -> np.ndarray:
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return any(is_one(kind) for is_one in (types.is_string, types.is_large_string, types.is_binary))
+
+
+def _names(column: Any, path: Path) -> np.ndarray:
+    """A column of texts that was read as one of each and numbers of these, as an array of names; null is ""."""
+    named = [["" if n is None else n for n in block.dictionary.to_pylist()] + [""] for block in column.chunks]
+    longest = max((len(name) for names in named for name in names), default=0)
+    _require_room(4 * longest * max(len(column), sum(map(len, named))), path)
+    blocks = [
+        np.array(names)[block.indices.fill_null(len(names) - 1).to_numpy()]
+        for names, block in zip(named, column.chunks, strict=True)
+    ]
+    return np.concatenate(blocks) if blocks else np.array([], "U1")
+
+
+def _column(column: Any, where: str, path: Path) -> np.ndarray:
     """A column of names, or of lists of one length; a null list is a row of NaN, a null name is ""."""
     import pyarrow.compute as compute
     import pyarrow.types as types
 
     kind = column.type
+    if types.is_dictionary(kind) and _is_text(kind.value_type):
+        return _names(column, path)
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
         return np.array(["" if row is None else row for row in column.to_pylist()])
     there = column.is_valid().to_numpy()

@@ -5,12 +5,10 @@ A call can be stopped at any moment; the same call goes on where it was.
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
-
-from filelock import FileLock, Timeout
 
 from mgx.extract.data.shipped_media import unpack_shipped
 from mgx.extract.download.members import BrokenOff, unpack_members
@@ -51,6 +49,7 @@ from mgx.shared.hub import HubFile, full_revision, hub_file
 from mgx.shared.manifest import Source, SourceFile
 from mgx.shared.progress import Progress, Quiet, amount, say
 from mgx.shared.registry import unknown
+from mgx.shared.work_locks import lock
 
 SOURCE_IS_DOWN = (NoConnection, Offline, NoRepository, NoRevision, Gated)  # its other files need not be tried
 LONG = 2**30  # bytes; reading so many takes a while and is announced
@@ -176,14 +175,14 @@ def _states(parcel: Parcel, source: Source, request: Request) -> list[FileState]
 def _alone(parcel: Parcel) -> Iterator[None]:
     """Hold the data set's lock."""
     at = parcel.root / FOLDER / "lock"
-    at.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(at, timeout=0):
-            yield
-    except Timeout as error:
-        raise BadRequest(
-            f"{parcel.name} is being fetched by another process, into {parcel.root}. Wait for it."
-        ) from error
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(at))
+        except BlockingIOError as error:
+            raise BadRequest(
+                f"{parcel.name} is being fetched by another process, into {parcel.root}. Wait for it."
+            ) from error
+        yield
 
 
 def _try_each(

@@ -25,6 +25,7 @@ from mgx.shared.store import (
     EmbeddingStore,
     Plan,
     Rows,
+    lies_in,
     open_store,
     rows_digest,
     store_folder,
@@ -227,7 +228,7 @@ def preview(task: Task, home: Home) -> dict[str, Any]:
     """What a pass would do, for --dry-run."""
     plan = task.plan
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
-    there = (folder / "plan.json").exists()
+    there = lies_in(folder)
     same = there and open_store(folder).plan.key == plan.key
     missing = stale(task, EmbeddingStore(folder, plan), False) if same else list(range(plan.shards))
     return {

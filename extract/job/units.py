@@ -146,6 +146,8 @@ def _outcome(task: Task, store: EmbeddingStore, left: Sequence[int], told: Seque
             outcome.skipped.update(own["skipped"])
             outcome.without.extend(own["without"])
             outcome.refused.extend(own["refused"])
+    if gone := _gone(task.plan.shards - len(there) - outcome.written, outcome.refused):
+        outcome.refused.append(f"{outcome.store}: {gone} of {task.plan.shards} shards are not there.")
     return outcome
 
 
@@ -207,13 +209,17 @@ def _store(home: Home, task: Task) -> EmbeddingStore:
 
 
 def _told(filling: Filling, shards: Sequence[int]) -> dict[str, Any]:
-    """What became of a unit's share of a store, also of what another try at the unit wrote."""
+    """What became of a unit's share of a store, also of what another try at the unit wrote. WorkFailed if a shard is
+    neither written nor refused."""
     store = filling.store
     for shard in filling.missing:
         if store.damage(shard):
             store.forget(shard)
             filling.refused.append(f"{store}: shard {shard} was written twice at once, and not alike. It was left out.")
-    commits = [commit for shard in shards if (commit := store.commit(shard))]
+    found = {shard: commit for shard in shards if (commit := store.commit(shard))}
+    if gone := _gone(len(shards) - len(found), filling.refused):
+        raise WorkFailed(f"{store}: {gone} of the shards {min(shards)} to {max(shards)} are not there.")
+    commits = found.values()
     return {
         "store": str(store),
         "written": len(commits),
@@ -221,6 +227,11 @@ def _told(filling: Filling, shards: Sequence[int]) -> dict[str, Any]:
         "without": [item for commit in commits for item in commit.absent],
         "refused": filling.refused,
     }
+
+
+def _gone(missing: int, refused: Sequence[str]) -> int:
+    """How many of the missing shards nobody refused: something is wrong with a file system, an engine or with mgx."""
+    return max(0, missing - len(refused))
 
 
 def _opened(

@@ -33,6 +33,7 @@ from mgx.shared.home import Home
 from mgx.shared.item import Item
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import progress, say, warn
+from mgx.shared.work_locks import lock
 
 EVERY = 50  # steps between two lines of the record; SAVE_EVERY is a multiple of it
 KEPT = ("items.json", "steps.pt")  # only while it trains
@@ -119,7 +120,7 @@ def load_trained(path: Path) -> Trained:
             raise ValueError("checksum differs")
         return Trained(tensors, int(about["longest"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path} holds no strong perceptor: {error}. Remove it to train it anew.") from error
+        raise Damaged(f"{path} holds no strong perceptor: {error}.") from error
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -135,28 +136,29 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 def train(lesson: Lesson, home: Home, device: str) -> None:
     """Train what is not there yet. One process at a time: another one waits, and then finds it done."""
-    from filelock import FileLock, Timeout
-
     target = lesson.file("safetensors")
-    home.locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.locks / f"{lesson.what.replace('/', '-')}.training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{lesson.what}: another process trains it; waiting for that.")
-        lock.acquire()
-    try:
+    path = home.locks / f"{lesson.what.replace('/', '-')}.training.lock"
+    with lock(path, f"{lesson.what}: another process trains it"):
         for ending in ("safetensors", "json", *KEPT):
             remove_drafts_of(lesson.file(ending))
-        if target.is_file():
-            load_trained(target)
+        if target.is_file() and _sound(target):
             _remove_kept(lesson)  # a process was killed between writing the one and removing the others
             return
         if any(lesson.folder.glob(f"{lesson.modality}-*.safetensors")):
             say(f"{lesson.what}: what is there was trained on other items or files, or by another recipe.")
         _train(lesson, device)
-    finally:
-        lock.release()
+
+
+def _sound(path: Path) -> bool:
+    """Whether what was trained can be used. If not it is moved aside, for whoever wants to know what befell it."""
+    try:
+        load_trained(path)
+    except Damaged as error:
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        warn(f"{error} It now is {aside.name}, and is trained again.")
+        return False
+    return True
 
 
 def _train(lesson: Lesson, device: str) -> None:

@@ -7,12 +7,13 @@ are, and the same command hands in what is missing.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mgx.shared.engine import Ended, Needs, Unit, perform, whole
 from mgx.shared.errors import BadRequest, NotThere, WorkFailed
-from mgx.shared.jobs import HandedIn, ids_of, new_folder, states, tell_ended, tell_handed_in
+from mgx.shared.jobs import HandedIn, forget, ids_of, new_folder, states, tell_ended, tell_handed_in
 from mgx.shared.progress import say, warn
 
 # Our settings -> submitit's. Others are passed to sbatch as they are, under their own names.
@@ -23,7 +24,20 @@ KNOWN = {
     "constraint": "slurm_constraint",
     "mem": "slurm_mem",
 }
-OWN = ("time", "requeues", "pack", "at_once", "cluster", "setup", "python", "cpus", "gpus", "dependency", *KNOWN)
+OWN = (
+    "time",
+    "requeues",
+    "pack",
+    "at_once",
+    "max_array",
+    "cluster",
+    "setup",
+    "python",
+    "cpus",
+    "gpus",
+    "dependency",
+    *KNOWN,
+)
 Pack = Sequence[tuple[int, Unit]]  # the units of one job, each with its number
 CONTAINER = "container"  # and what begins with it: options of srun
 
@@ -65,10 +79,10 @@ class Slurm:
     """Meets `Engine`.
 
     Settings: `time` in minutes (240), `requeues` of a job whose time was up (20), `pack` units a job (4), `at_once`
-    jobs (64), `partition`, `account`, `qos`, `constraint`, `mem`, `dependency`, `cpus` and `gpus` a job, `container`
-    (an image, for srun; so are `container-mounts` and others of that kind), `setup` (a shell line before the work),
-    `python` (what starts Python), `cluster` (slurm, or local: processes of this machine). What else is named goes to
-    sbatch as it is.
+    jobs (64) of an array of up to `max_array` (1000, as many as SLURM takes by default), `partition`, `account`,
+    `qos`, `constraint`, `mem`, `dependency`, `cpus` and `gpus` a job, `container` (an image, for srun; so are
+    `container-mounts` and others of that kind), `setup` (a shell line before the work), `python` (what starts
+    Python), `cluster` (slurm, or local: processes of this machine). What else is named goes to sbatch as it is.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str], wait: bool, command: str = "") -> None:
@@ -94,10 +108,10 @@ class Slurm:
             return
         self._warn_of_twins(what)
         folder = new_folder(self.folder)
-        jobs = self._handed_in(folder, packs, needs, after)
+        told = HandedIn(self.command, self.title, what, folder.name.partition("-")[0], (), len(units))
+        jobs = self._handed_in(folder, told, packs, needs, after)
         ids = tuple(str(job.job_id) for job in jobs)
         self._ids |= {unit.name: name for name, own in zip(ids, packs, strict=True) for _, unit in own}
-        tell_handed_in(folder, HandedIn(self.command, self.title, what, folder.name.partition("-")[0], ids, len(units)))
         say(f"{what}: {len(jobs)} jobs of up to {pack} units handed in to {self.title}: {ids_of(ids)}".lstrip(": "))
         say(f"their output: {folder}. How far they are: mgx status")
         if self.waits:
@@ -114,17 +128,30 @@ class Slurm:
                     "and get in each other's way: cancel them."
                 )
 
-    def _handed_in(self, folder: Path, packs: Sequence[Pack], needs: Needs, after: Sequence[Unit]) -> list[Any]:
+    def _handed_in(
+        self, folder: Path, told: HandedIn, packs: Sequence[Pack], needs: Needs, after: Sequence[Unit]
+    ) -> list[Any]:
+        """Jobs in arrays, each recorded as soon as it is taken: also what is stopped halfway leaves a trace."""
         failures = (self.submitit.core.utils.FailedJobError, self.submitit.core.utils.FailedSubmissionError, OSError)
         executor = self._executor(folder, needs, after)
+        most, jobs = whole(self.settings, "max_array", 1000), []
+        numbered = list(enumerate(packs))
+        tell_handed_in(folder, told)
         try:
-            with executor.batch():
-                return [
-                    executor.submit(Job(own, folder / f"{number:05d}.ended", not self.waits))
-                    for number, own in enumerate(packs)
-                ]
+            for first in range(0, len(packs), most):
+                with executor.batch():
+                    jobs += [
+                        executor.submit(Job(own, folder / f"{number:05d}.ended", not self.waits))
+                        for number, own in numbered[first : first + most]
+                    ]
+                told = replace(told, jobs=tuple(str(job.job_id) for job in jobs))
+                tell_handed_in(folder, told)
         except failures as error:
-            raise WorkFailed(f"{self.title} did not take the jobs: {' '.join(str(error).split())}") from error
+            if not told.jobs:
+                forget(folder)
+            some = f" after {len(told.jobs)} of {len(packs)}, {ids_of(told.jobs)}" if told.jobs else ""
+            raise WorkFailed(f"{self.title} did not take the jobs{some}: {' '.join(str(error).split())}") from error
+        return jobs
 
     def _executor(self, folder: Path, needs: Needs, after: Sequence[Unit]) -> Any:
         more: dict[str, Any] = {f"{self.title}_max_num_timeout": whole(self.settings, "requeues", 20)}

@@ -1,10 +1,11 @@
 """Items are made present and checked once, at the edge; every complaint names the place and the item."""
 
+import json
 import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mgx.extract.data import shipped_media as unpacking
 from mgx.extract.data.dataset import find_items, load_items, require_media
 from mgx.extract.data.shipped_media import STAMP, unpack, unpack_shipped
 from mgx.extract.data.survey import survey
+from mgx.shared.cli import run
 from mgx.shared.errors import BadManifest, BadRequest, Damaged, NotThere, UnknownName
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
@@ -237,6 +239,58 @@ def test_a_table_that_is_gone_is_named(root: Path, home: Home) -> None:
     (root / "items.csv").unlink()
     with pytest.raises(NotThere, match=r"'tiny' is not on disk: no .*items\.csv\. Its manifest names no source"):
         load_items(manifest, home)
+
+
+@pytest.fixture
+def with_own_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module that its manifest names, and which leaves a mark when it is imported."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    manifest = (
+        f'schema = 1\n[dataset]\nname = "t"\n[items]\nreader = "own_rooms:read"\n[label]\nclasses = ["a", "b"]\n{TEXT}'
+    )
+    (folder / "dataset.toml").write_text(manifest)
+    (folder / "own_rooms.py").write_text(
+        "from pathlib import Path\nfrom mgx.shared.item import Item, Text\nPath('mark').write_text('')\n"
+        "def read(manifest):\n    yield from (Item(f'i{n}', 'ab'[n], '', '', {'text': (Text('x'),)}) for n in (0, 1))\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MGX_READERS", raising=False)
+    yield folder
+    sys.modules.pop("own_rooms", None)
+
+
+@pytest.mark.parametrize("allowed", [None, "", "other:read", "own_rooms", "own_rooms:read2"])
+def test_a_manifest_runs_no_code(
+    with_own_reader: Path,
+    home: Home,
+    allowed: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever downloads a folder and looks at it runs nothing of it."""
+    if allowed is not None:
+        monkeypatch.setenv("MGX_READERS", allowed)
+    for command in (
+        ["data", "check", "."],
+        ["data", "info", "."],
+        ["extract", "--dataset", ".", "--perceptor", "litebind"],
+    ):
+        code = run(["--home", str(home.root), *command])
+        said = capsys.readouterr().err
+        if "info" not in command:
+            assert code == 2 and "items.reader 'own_rooms:read' is code" in said
+            assert "export MGX_READERS=own_rooms:read" in said
+        assert not (with_own_reader / "mark").exists() and "own_rooms" not in sys.modules
+
+
+def test_a_reader_of_ones_own_runs_when_allowed(
+    with_own_reader: Path, home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MGX_READERS", "other:read,own_rooms:read")
+    assert run(["--home", str(home.root), "data", "check", ".", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == 2
+    assert (with_own_reader / "mark").exists()
 
 
 def test_a_mistyped_reader_is_named(root: Path, home: Home) -> None:

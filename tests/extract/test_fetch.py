@@ -13,7 +13,6 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from mgx.extract.download import fetch as fetching
 from mgx.extract.download import fetch_cli
@@ -23,6 +22,7 @@ from mgx.shared.cli import run
 from mgx.shared.download import Patience
 from mgx.shared.home import Home
 from mgx.shared.manifest import find_manifest
+from mgx.shared.work_locks import lock
 from tests.server import Drop, Instead, Served, Server, Stall, Status
 
 CLIPS = {f"deep/down/clip{n}.mp4": random.Random(n).randbytes(30_000) for n in range(6)}
@@ -458,7 +458,7 @@ def test_a_licence_that_asks_nothing_is_shown(world: World) -> None:
 
 def test_two_fetches_do_not_mix(world: World) -> None:
     (world.root / FOLDER).mkdir()
-    with FileLock(world.root / FOLDER / "lock"):
+    with lock(world.root / FOLDER / "lock"):
         assert world.fetch() == 2
     assert "is being fetched by another process" in world.err
     assert world.fetch() == 0

@@ -127,6 +127,22 @@ def test_a_unit_done_again_writes_nothing_and_says_the_same(home: Home, data: Pa
     assert {path: path.stat().st_mtime_ns for path in home.embeddings.rglob("*")} == before
 
 
+def test_a_shard_that_nobody_wrote_is_no_success(
+    home: Home, data: Path, loopback: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = loopback()
+    with monkeypatch.context() as patch:
+        patch.setattr("mgx.extract.job.units.fill", lambda fillings, *more: None)
+        assert command(home, data, "--on", "ray", "--modality", "text", "--with", "shards=2") == 1
+    said = capsys.readouterr().err
+    assert "small/eyes/text: 2 of the shards 0 to 1 are not there" in said and "units of work failed" in said
+    do = engine.do
+    # An engine that says of one unit too few what became of it.
+    monkeypatch.setattr(engine, "do", lambda *args: list(do(*args))[1:])
+    assert command(home, data, "--on", "ray", "--modality", "text", "--with", "shards=2") == 1
+    assert "small/eyes/text: 2 of 10 shards are not there" in capsys.readouterr().err
+
+
 def test_refused_vectors_and_retries_are_told_as_here(
     home: Home, data: Path, loopback: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,7 @@
 """`mgx learn`: the runs that were asked for, once each, the same however often it was stopped."""
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -8,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from mgx.learn import sweep
 from mgx.learn.baseline import View
 from mgx.learn.baselines import probe, zeroshot
 from mgx.learn.features import FeatureSet
@@ -25,6 +29,7 @@ from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
 from mgx.shared.records import Refused, read_records, read_sweeps
+from mgx.shared.work_locks import Claims, tell_no_locks
 from tests.conftest import Toy, features_of
 
 SMALL = ("--hparams", "2", "--trials", "2", "--steps", "12")
@@ -426,3 +431,31 @@ def test_two_sweeps_at_once_lose_nothing(toy):
     assert [p.wait() for p in both] == [0, 0]
     assert len([r for r in read_records(toy.home).values() if r.run.algorithm == "erm"]) == 24
     assert not list(toy.home.runs.rglob("*.draft"))
+
+
+def test_claims_that_do_not_end_are_explained(toy, monkeypatch, capsys):
+    """As of a machine that crashed, for which a file server keeps them."""
+    monkeypatch.setattr(sweep, "PATIENCE", 0.02)
+    monkeypatch.setattr(sweep, "LONG", 0.06)
+    take, refusals = Claims.take, iter(range(40))
+
+    def refused(self: Claims, names: Iterable[str]) -> set[str]:
+        return set() if next(refusals, None) is not None else take(self, names)
+
+    monkeypatch.setattr(Claims, "take", refused)
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    said = capsys.readouterr().err
+    assert said.count("being trained by another process; waiting for them") == 1
+    assert said.count("still waiting: ") == 1 and f"remove {toy.home.runs / 'claims'}" in said
+
+
+def test_without_locks_a_sweep_is_trained_all_the_same(toy, monkeypatch, capsys):
+    def refuse(*where: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    for name in ("lockf", "flock"):
+        monkeypatch.setattr(fcntl, name, refuse)
+    tell_no_locks.cache_clear()
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    assert "without locks" in capsys.readouterr().err and read_records(toy.home)
+    tell_no_locks.cache_clear()

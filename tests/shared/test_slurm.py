@@ -11,6 +11,7 @@ import pytest
 
 from mgx.shared.cli import run
 from mgx.shared.engine import Needs, Unit, apart, make_engine
+from mgx.shared.engines import slurm
 from mgx.shared.engines.slurm import Job
 from mgx.shared.errors import BadRequest, NotThere, WorkFailed
 from mgx.shared.jobs import HandedIn, new_folder, tell_ended, tell_handed_in
@@ -99,7 +100,8 @@ def test_a_job_fails_when_others_go_by_that(tmp_path):
     assert ended == [None, "0"]
     with pytest.raises(WorkFailed, match="bad: unexpected JSONDecodeError"):
         Job(units, tmp_path / "b.ended", strict=True)()
-    assert (tmp_path / "a.ended").read_text() == (tmp_path / "b.ended").read_text()
+    told = [[json.loads(line) for line in (tmp_path / f"{x}.ended").read_text().splitlines()] for x in "ab"]
+    assert [{**line, "time": 0} for line in told[0]] == [{**line, "time": 0} for line in told[1]]
 
 
 def test_jobs_have_no_way_out(tmp_path, monkeypatch):
@@ -223,10 +225,76 @@ def test_work_that_was_handed_in_and_is_not_done_is_said_before_it_is_handed_in_
     assert "handed in before" not in capsys.readouterr().err
 
 
+def test_what_is_stopped_while_it_is_handed_in_leaves_a_trace(home, sbatch, monkeypatch):
+    def stopped(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(slurm.Job, "__init__", stopped)
+        handed_in(home, (), what="toy eye")
+    (told,) = look(home).jobs
+    assert (told.handed_in.what, told.handed_in.jobs, told.handed_in.units, told.done) == ("toy eye", (), 5, 0)
+
+
+def test_more_jobs_than_an_array_takes_are_several_arrays(home, sbatch):
+    engine = handed_in(home, ("pack=1", "max_array=3"))
+    arrays = [[o for o in options(s) if o.startswith("array=")] for s in sorted(sbatch.glob("*.sh"))]
+    assert arrays == [["array=0-2%3"], ["array=0-1%2"]]
+    assert look(home).jobs[0].handed_in.jobs == ("100_0", "100_1", "100_2", "101_0", "101_1")
+    assert list(engine.do([BAD], Needs(), after=UNITS[1:4])) == []
+    assert "dependency=afterok:100_1:100_2:101_0" in options(max(sbatch.glob("*.sh")))
+
+
+def test_an_array_that_is_refused_after_others_is_told_with_them(home, sbatch):
+    script = sbatch.parent / "bin/sbatch"
+    script.write_text(script.read_text().replace("print(", "number > 100 and sys.exit('quota')\nprint("))
+    with pytest.raises(WorkFailed, match=r"did not take the jobs after 2 of 5, 100_0 \.\.\. 100_1: .*quota"):
+        handed_in(home, ("pack=1", "max_array=2"))
+    assert look(home).jobs[0].handed_in.jobs == ("100_0", "100_1")
+
+
+def test_nobody_else_can_write_where_jobs_are_loaded_from(home, sbatch):
+    before = os.umask(0o002)
+    try:
+        handed_in(home, ())
+        assert {path.stat().st_mode & 0o777 for path in (home.jobs, Path(look(home).jobs[0].folder))} == {0o700}
+        home.jobs.chmod(0o775)
+        with pytest.raises(BadRequest, match=r"others can write into .*chmod go-w"):
+            handed_in(home, ())
+    finally:
+        os.umask(before)
+    assert len(list(sbatch.glob("*.sh"))) == 1
+
+
+def test_status_says_how_long_jobs_take(home, capsys, monkeypatch):
+    folder = new_folder(home.jobs)
+    tell_handed_in(folder, HandedIn("mgx learn", "slurm", "toy", "2026", ("7",), 8))
+    for unit, moment in enumerate((1000.0, 1060.0, 1120.0)):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        tell_ended(folder / f"{unit % 2}.ended", unit, "")
+    (told,) = look(home).jobs
+    assert (told.done, told.rate, told.left) == (3, 1 / 60, 300.0)
+    assert "toy: 3 of 8 units done, 60 an hour, about 5.0 minutes left" in shown(home, capsys)
+
+
+def test_a_clock_that_jumps_removes_no_jobs_that_live(home, monkeypatch):
+    folder = new_folder(home.jobs)
+    tell_handed_in(folder, HandedIn("mgx learn", "slurm", "toy", "2026", ("7",), 2))
+    tell_ended(folder / "00000.ended", 0, "")
+    tell_ended(folder / "00000.ended", 1, "it broke")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 100 * 86400)
+    new_folder(home.jobs)
+    assert folder.is_dir() and folder.with_suffix(".json").is_file()
+    tell_ended(folder / "00000.ended", 1, "")
+    new_folder(home.jobs)
+    assert not folder.exists() and not folder.with_suffix(".json").exists()
+
+
 def test_jobs_of_long_ago_are_forgotten(home):
     old, new = new_folder(home.jobs), new_folder(home.jobs)
     for folder, age in ((old, 91 * 86400), (new, 89 * 86400)):
-        tell_handed_in(folder, HandedIn("mgx learn", "slurm", "toy", "2026", ("7",), 3))
+        tell_handed_in(folder, HandedIn("mgx learn", "slurm", "toy", "2026", ("7",), 1))
         tell_ended(folder / "00000.ended", 0, "")
         os.utime(folder.with_suffix(".json"), (time.time() - age,) * 2)
     newest = new_folder(home.jobs)

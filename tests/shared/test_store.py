@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,18 @@ from mgx.shared.cli import run
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
-from mgx.shared.store import Plan, Rows, open_store, plan_store, rows_digest, store_folder, stores
+from mgx.shared.store import (
+    Plan,
+    Rows,
+    discard,
+    open_store,
+    plan_store,
+    require_free,
+    rows_digest,
+    store_folder,
+    store_lock,
+    stores,
+)
 
 ITEMS, FEATURES = 40, 6
 
@@ -290,9 +303,72 @@ def test_other_facts_are_no_other_vectors(home):
 def test_a_store_killed_while_it_was_created_is_made_anew(home):
     folder = fill(home)
     (folder / "plan.json").unlink()
+    shutil.rmtree(folder / "commits")
     assert list(stores(home)) == []
     fill(home)
     assert open_store(folder).missing() == []
+
+
+def test_a_lost_plan_costs_no_vectors(home, capsys):
+    """It is named, and written again; vectors that something else made are not taken for its own."""
+    folder = fill(home)
+    before, chunk = tree(folder), (folder / "vectors/c/3/0").stat().st_ino
+    (folder / "plan.json").unlink()
+    with pytest.raises(Damaged, match=r"plan\.json is gone"):
+        open_store(folder)
+    assert run(["--home", str(home.root), "store", "verify"]) == 1
+    assert f"{folder / 'plan.json'} is gone" in capsys.readouterr().err
+    rows = some_rows()
+    for strange in (some_plan(rows, fingerprint="g"), some_plan(rows, recipe={"version": 2})):
+        with pytest.raises(Damaged, match="--replace"), plan_store(home, strange, rows):
+            pass
+        with pytest.raises(Damaged, match="--replace"):
+            require_free(home, [strange])
+    with plan_store(home, some_plan(rows), rows) as store:
+        assert store.missing() == []
+    assert tree(folder) == before and (folder / "vectors/c/3/0").stat().st_ino == chunk
+    for name in ("plan.json", "vectors/zarr.json"):
+        (folder / name).unlink()
+    with pytest.raises(Damaged, match="--replace"), plan_store(home, some_plan(rows), rows):
+        pass
+    with plan_store(home, some_plan(rows), rows, replace=True) as store:
+        assert len(store.missing()) == 8
+
+
+def test_a_store_that_was_half_removed_is_gone(home, monkeypatch):
+    folder = fill(home)
+
+    def killed(path: Path, *rest: object, **more: object) -> None:
+        if Path(path).exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        discard(folder)
+    assert not folder.exists() and list(stores(home)) == []
+    rows = some_rows()
+    with plan_store(home, some_plan(rows), rows) as store:
+        assert len(store.missing()) == 8
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["image"]
+
+
+def test_whoever_waits_for_a_store_says_so(home, capsys):
+    rows = some_rows()
+    first = threading.Event()
+
+    def other() -> None:
+        with store_lock(home, some_plan(rows)):
+            first.set()
+            time.sleep(0.3)
+
+    writer = threading.Thread(target=other)
+    writer.start()
+    first.wait()
+    begun = time.monotonic()
+    with store_lock(home, some_plan(rows)):
+        assert time.monotonic() - begun > 0.1
+    writer.join()
+    assert "d/p/image: another process writes this store; waiting for that." in capsys.readouterr().err
 
 
 def test_orphans_of_a_killed_writer_are_removed(home):

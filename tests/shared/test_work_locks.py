@@ -1,11 +1,13 @@
 """Claims: what one process has, another does not get; and nothing outlives its process."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 
 import pytest
 
-from mgx.shared.work_locks import Claims, place_of
+from mgx.shared.work_locks import Claims, lock, place_of, tell_no_locks
 
 HOLD = """
 import sys
@@ -62,3 +64,47 @@ def test_a_killed_process_holds_nothing(tmp_path, other):
 
 def test_names_have_places_of_their_own():
     assert len({place_of(f"run{n}") for n in range(10_000)}) == 10_000
+
+
+@pytest.fixture(params=["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def no_locks(request, monkeypatch):
+    """A file system without locks, as Lustre is without -o flock."""
+
+    def refuse(*where: object) -> None:
+        raise OSError(getattr(errno, request.param), "no locks")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    tell_no_locks.cache_clear()
+    yield
+    tell_no_locks.cache_clear()
+
+
+def test_without_locks_everything_is_granted_and_it_is_said_once(tmp_path, no_locks, capsys):
+    with Claims(tmp_path / "claims") as claims:
+        assert claims.take(["a", "b"]) == {"a", "b"}
+        claims.release(["a", "b"])
+        assert claims.take(["c"]) == {"c"}
+    with lock(tmp_path / "lock", "busy"):
+        pass
+    said = capsys.readouterr().err
+    assert said.count("without locks") == 1 and str(tmp_path) in said
+
+
+def test_an_error_of_the_disk_is_no_missing_lock(tmp_path, monkeypatch):
+    def fail(*where: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "lockf", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with Claims(tmp_path / "claims") as claims, pytest.raises(OSError, match="broken"):
+        claims.take(["a"])
+    with pytest.raises(OSError, match="broken"), lock(tmp_path / "lock"):
+        pass
+
+
+def test_a_lock_is_held_once_and_refused_without_anything_to_say(tmp_path):
+    with lock(tmp_path / "lock"), pytest.raises(BlockingIOError), lock(tmp_path / "lock"):
+        pass
+    with lock(tmp_path / "lock"):
+        pass

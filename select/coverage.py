@@ -84,7 +84,7 @@ class Coverage:
         return all(tally.finished == tally.expected for tally in (self.singles, self.pairs))
 
     def sentence(self) -> str:
-        """`homeobjects/litebind erm: 10 of 12 reported runs, 18 of 18 leave-one-out runs `."""
+        """`homeobjects/litebind erm: 10 of 12 reported runs, 17 of 18 leave-one-out runs (depth 2 of 4; ...)`."""
         parts = [
             f"{t.done} of {t.expected} {what} runs"
             for t, what in ((self.singles, "reported"), (self.pairs, "leave-one-out"))

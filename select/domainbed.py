@@ -89,8 +89,8 @@ def _one(jobs: Sequence[Path], refused: Refused) -> bool:
     if len(jobs) == 1 or len({(job / RESULTS).read_bytes() for job in jobs}) == 1:
         return True
     refused.reasons.append(
-        f"{', '.join(map(str, jobs))}: {len(jobs)} jobs with the same arguments and other results; nothing tells which is meant, and none "
-        "is used. Move all but one away."
+        f"{', '.join(map(str, jobs))}: {len(jobs)} jobs with the same arguments and other results; nothing tells which "
+        "is meant, and none is used. Move all but one away."
     )
     return False
 

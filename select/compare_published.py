@@ -30,23 +30,26 @@ def compare_published(
     methods: Sequence[str] = tuple(METHODS),
     datasets: Sequence[str] = (),
     perceptors: Sequence[str] = (),
+    setting: str = "",
 ) -> Comparison:
     """Blocks in the order of the paper's tables: setting, method, perceptor, data set.
 
     `overview`: tables of plain accuracy, or None if there are no records. A place with tables of several protocols
-    has a block for each; one without any shows the published side alone.
+    has a block for each; one without any shows the published side alone. Both sides are filtered alike.
     """
+
+    def wanted(place: Place) -> bool:
+        among = ((setting,) if setting else (), methods, perceptors, datasets)
+        return all(own in names for own, names in zip(place, among, strict=True) if names)
+
     theirs: defaultdict[Place, dict[tuple[str, str], Published]] = defaultdict(dict)
     for p in published_results():
-        if (
-            p.method in methods
-            and p.dataset in (datasets or (p.dataset,))
-            and p.perceptor in (perceptors or (p.perceptor,))
-        ):
-            theirs[(p.setting, p.method, p.perceptor, p.dataset)][(p.algorithm, p.modality)] = p
+        if wanted(place := (p.setting, p.method, p.perceptor, p.dataset)):
+            theirs[place][(p.algorithm, p.modality)] = p
     ours: defaultdict[Place, list[Table]] = defaultdict(list)
     for table in (t for s in overview.shown for t in s.tables if t.steps) if overview else ():
-        ours[(table.setting, table.method, table.perceptor, table.dataset)].append(table)
+        if wanted(place := (table.setting, table.method, table.perceptor, table.dataset)):
+            ours[place].append(table)
     order = {s: i for i, s in enumerate(("weak", "strong", *METHODS))}
     blocks: list[Block] = []
     for place in sorted(theirs, key=lambda p: (order[p[0]], order[p[1]], p[2:])):

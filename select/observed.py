@@ -71,9 +71,9 @@ def samples(overview: Overview) -> list[Sample]:
 
 
 def published_samples(
-    datasets: Sequence[str] = (), perceptors: Sequence[str] = (), methods: Sequence[str] = ()
+    datasets: Sequence[str] = (), perceptors: Sequence[str] = (), methods: Sequence[str] = (), setting: str = ""
 ) -> list[Sample]:
-    """The published numbers of each test modality, weak and strong."""
+    """The published numbers of each test modality, weak and strong, or of one setting."""
     notes = (
         "unibind is not counted beside imagebind: by all accounts their weights are the same.",
         "ermpp and urm: there are averages over modalities only, which say nothing about a modality.",
@@ -81,22 +81,23 @@ def published_samples(
     return [
         Sample(
             "published",
-            setting,
+            own,
             "accuracy",
             tuple(
                 Observed(
-                    *("published", setting, p.method, p.dataset, p.perceptor, p.modality, 0, p.algorithm),
+                    *("published", own, p.method, p.dataset, p.perceptor, p.modality, 0, p.algorithm),
                     *("algorithm", "MML" if p.algorithm in MML else "DG", p.accuracy),
                     *p.floor,
                 )
                 for p in published_results()
-                if p.setting == setting and p.modality != AVERAGE and p.algorithm not in ("adrmx", "ermpp", "urm")
+                if p.setting == own and p.modality != AVERAGE and p.algorithm not in ("adrmx", "ermpp", "urm")
                 if p.perceptor != "unibind" and _among(p.dataset, datasets) and _among(p.perceptor, perceptors)
                 if _among(p.method, methods)
             ),
             notes,
         )
-        for setting in ("weak", "strong")
+        for own in ("weak", "strong")
+        if setting in ("", own)
     ]
 
 

@@ -30,6 +30,33 @@ def test_published_beside_records_of_other_data(mgx: Mgx, full_home: Home) -> No
     assert code == 0
     assert len(body["comparison"]["blocks"]) == 54
     assert "toys/tiny erm: 18 of 18 reported runs" in err
+    assert body["coverage"] and body["refused"] == []
+
+
+def test_what_is_filtered_away_is_not_called_unpublished(mgx: Mgx, home: Home) -> None:
+    """Records of two published places, of which one is asked for; and of one that was never published."""
+    video = ("video", "audio", "text")
+    for place in ({"dataset": "msrvtt", "perceptor": "imagebind"}, {"dataset": "vggsound_s", "perceptor": "unibind"}):
+        write_records(home, sweep_records("erm", 0.5, video, protocol="modalbed", **place))
+    write_records(home, sweep_records("erm", 0.5))
+    code, out, err = mgx("--compare", "published", "--dataset", "msrvtt", "--perceptor", "imagebind", "--method", "tm")
+    assert code == 0
+    assert "Not in the paper" not in out
+    assert "msrvtt/imagebind erm: " in err and "vggsound_s" not in err and "toys" not in err
+    (line,) = (text for text in mgx("--compare", "published")[1].splitlines() if text.startswith("Not in the paper"))
+    assert line == "Not in the paper: toys · tiny · weak · standard · 301 steps."
+
+
+@pytest.mark.parametrize("setting", ["weak", "strong"])
+def test_the_setting_filters_the_published_side_too(mgx: Mgx, home: Home, setting: str) -> None:
+    only = ("--setting", setting, "--json")
+    body = json.loads(mgx("--compare", "published", *only)[1])
+    assert {b["setting"] for b in body["comparison"]["blocks"]} == {setting}
+    assert all(("--setting strong" in c) == (setting == "strong") for c in body["comparison"]["missing"])
+    body = json.loads(mgx("--statistics", "published", "--claims", "published", *only)[1])
+    assert {s["setting"] for s in body["statistics"]} == {setting}
+    with_numbers = {c["setting"] for c in body["claims"] if c["comparisons"]}
+    assert with_numbers == {setting}
 
 
 def test_two_perceptors_with_the_differences_of_their_trials(mgx: Mgx, home: Home) -> None:
@@ -65,6 +92,26 @@ def test_another_home_directory(mgx: Mgx, full_home: Home, tmp_path: Path) -> No
     assert code == 0
     assert "image here" in out and "image before" in out
     assert "Concat · MML" in out
+
+
+def test_damage_on_either_side_is_told(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    """A broken line here, a lost file and two broken lines there."""
+    other = other_home(tmp_path / "before")
+    fill(other)
+    next(full_home.runs.glob("toys/tiny/erm/*.jsonl")).with_name("here.jsonl").write_text("?\n")
+    there = next(other.runs.glob("toys/tiny/concat/*.jsonl"))
+    there.write_text("\n".join([*there.read_text().splitlines()[:-1], "?", "?"]) + "\n")
+    code, _, err = mgx("--compare", str(other.root), "--method", "tm")
+    assert code == 0
+    own, theirs = err.split(f"in {other.root}:")
+    assert "1 line or file could not be read" in own and "here.jsonl:1" in own
+    assert "2 lines or files could not be read" in theirs and str(there) in theirs
+    assert "toys/tiny concat: 18 of 18 reported runs, 17 of 18 leave-one-out runs (depth+text 5 of 6)" in theirs
+    body = json.loads(mgx("--compare", str(other.root), "--method", "tm", "--json")[1])
+    assert (len(body["refused"]), len(body["other"]["refused"])) == (1, 2)
+    missing = [sum(c["missing"] for c in side["coverage"]) for side in (body, body["other"])]
+    assert missing == [0, 1]
+    assert body["left_out"] == body["other"]["left_out"] == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +160,8 @@ def test_statistics_and_claims_of_records(mgx: Mgx, full_home: Home, tmp_path: P
         f"ranks-standard-weak-{m}.svg" for m in ("loo", "oracle", "tm")
     ]
     body = json.loads(mgx("--statistics", "--claims", "--json")[1])
-    assert set(body) == {"statistics", "claims"}
+    assert set(body) == {"statistics", "claims", "coverage", "refused", "left_out", "skipped"}
+    assert [c["algorithm"] for c in body["coverage"]] == ["concat", "erm", "irm", "probe", "zeroshot"]
     assert [s["method"] for s in body["statistics"]] == ["tm", "loo", "oracle"]
     assert body["statistics"][0]["pairs"][0]["smallest_detectable"] > 0
 

@@ -84,7 +84,12 @@ def _algorithms(found: Statistics) -> Sheet:
     ranks = found.ranking.ranks if found.ranking else {}
     order = sorted(found.means, key=lambda n: (ranks.get(n, 0), -found.means[n].mean))
     rows = [
-        (name, f"{100 * m.mean:.1f}", limits(m.low, m.high, signed=False), f"{ranks[name]:.2f}" if ranks else "-")
+        (
+            found.shown(name),
+            f"{100 * m.mean:.1f}",
+            limits(m.low, m.high, signed=False),
+            f"{ranks[name]:.2f}" if ranks else "-",
+        )
         for name in order
         for m in (found.means[name],)
     ]
@@ -104,7 +109,7 @@ def _ranked(found: Statistics) -> Iterator[str]:
         f"Friedman: chi2 = {r.chi2:.1f}, {len(r.ranks) - 1} degrees of freedom, p {_is(r.p)}, over {r.cells} cells. "
         f"Nemenyi: ranks that differ by {r.critical:.2f} or less cannot be told apart at the 5 % level."
     )
-    yield from (f"Not told apart: {', '.join(group)}." for group in r.groups)
+    yield from (f"Not told apart: {', '.join(map(found.shown, group))}." for group in r.groups)
 
 
 def _is(p: float) -> str:
@@ -120,7 +125,7 @@ def _pairs(found: Statistics) -> Sheet:
     head = ("pair", "difference", "95 % interval", "smallest detectable", "p", "p (Holm)", "cells", "trials")
     rows = [
         (
-            f"{p.first} − {p.second}",
+            f"{found.shown(p.first)} − {found.shown(p.second)}",
             *_interval(p.difference),
             probability(p.p),
             probability(p.holm),

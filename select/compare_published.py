@@ -44,11 +44,13 @@ def compare_published(
 
     theirs: defaultdict[Place, dict[tuple[str, str], Published]] = defaultdict(dict)
     for p in published_results():
-        if wanted(place := (p.setting, p.method, p.perceptor, p.dataset)):
+        place: Place = (p.setting, p.method, p.perceptor, p.dataset)
+        if wanted(place):
             theirs[place][(p.algorithm, p.modality)] = p
     ours: defaultdict[Place, list[Table]] = defaultdict(list)
     for table in (t for s in overview.shown for t in s.tables if t.steps) if overview else ():
-        if wanted(place := (table.setting, table.method, table.perceptor, table.dataset)):
+        place = (table.setting, table.method, table.perceptor, table.dataset)
+        if wanted(place):
             ours[place].append(table)
     order = {s: i for i, s in enumerate(("weak", "strong", *METHODS))}
     blocks: list[Block] = []
@@ -136,8 +138,7 @@ def _both(own: Side | None, theirs: Published | None) -> Both:
     second = Side(theirs.accuracy, theirs.error, low, high, floor_marks(theirs.accuracy, *theirs.floor))
     if own is None:
         return Both(None, second)
-    printed = round(own.mean, 3)  # as theirs are: to a tenth of a per cent
-    outside = low is not None and high is not None and not low - 1e-9 <= printed <= high + 1e-9
+    outside = low is not None and high is not None and not low <= own.mean <= high
     return Both(own, second, own.mean - theirs.accuracy, outside=outside)
 
 
@@ -145,7 +146,8 @@ def _notes(blocks: Sequence[Block], unpublished: Sequence[str]) -> list[str]:
     notes = [
         f"[low, high]: what the three published trials say about their mean, at 95 %: the number ± {HALF_WIDTH:.1f} "
         "published errors. A published error is the population standard deviation / sqrt(3), so that t with two "
-        "degrees of freedom, 4.303, is taken times sqrt(3 / 2). Averages were published without an error. "
+        "degrees of freedom, 4.303, is taken times sqrt(3 / 2). Both were printed to a tenth of a per cent, so that "
+        "half a tenth is added to each: an error of 0.0 is one below 0.05. Averages were published without an error. "
         "! is outside of it.",
         "Difference: ours minus published. The error beside ours is the standard error as published.",
         "Majority: the share of the largest class; the published one is read off the published tables.",

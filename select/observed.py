@@ -8,7 +8,7 @@ from typing import Literal
 from mgx.select.boards import Board
 from mgx.select.floors import floor_noise
 from mgx.select.overview import Overview, Shown
-from mgx.select.published import AVERAGE, MML, published_results
+from mgx.select.published import AVERAGE, MML, TITLES, published_results
 from mgx.select.table import Column, Table
 from mgx.shared.records import Run
 
@@ -35,7 +35,13 @@ class Observed:
     majority: float  # NaN: unknown, as the noise
     noise: float  # two binomial standard errors of the majority rate
     averaged: bool = True  # false: the modality's content is the bare class name
+    title: str = ""  # of the algorithm, as tables print it
     run: str = ""  # key and step of the chosen run, as replays are filed: "0f3c.../1200"
+
+    @property
+    def shown(self) -> str:
+        """The algorithm's name for readers."""
+        return self.title or self.algorithm
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -76,7 +82,8 @@ def published_samples(
     """The published numbers of each test modality, weak and strong, or of one setting."""
     notes = (
         "unibind is not counted beside imagebind: by all accounts their weights are the same.",
-        "ermpp and urm: there are averages over modalities only, which say nothing about a modality.",
+        _in_part("ermpp"),
+        "URM is not counted: only averages over modalities were published, which say nothing about a modality.",
     )
     return [
         Sample(
@@ -88,6 +95,7 @@ def published_samples(
                     *("published", own, p.method, p.dataset, p.perceptor, p.modality, 0, p.algorithm),
                     *("algorithm", "MML" if p.algorithm in MML else "DG", p.accuracy),
                     *p.floor,
+                    title=TITLES[p.algorithm],
                 )
                 for p in published_results()
                 if p.setting == own and p.modality != AVERAGE and p.algorithm not in ("adrmx", "ermpp", "urm")
@@ -99,6 +107,17 @@ def published_samples(
         for own in ("weak", "strong")
         if setting in ("", own)
     ]
+
+
+def _in_part(algorithm: str) -> str:
+    """Why an algorithm is not counted that has its numbers for few modalities."""
+    cells = {(p.method, p.perceptor, p.dataset, p.modality) for p in published_results() if p.algorithm == algorithm}
+    own = [c for c in cells if c[-1] != AVERAGE]
+    where = " and ".join(sorted({f"{perceptor} on {dataset}" for _, perceptor, dataset, _ in own}))
+    return (
+        f"{TITLES[algorithm]} is not counted: of its numbers for a modality {len(own)} were published, all of {where}; "
+        "of the others there are averages only."
+    )
 
 
 def _among(name: str, wanted: Sequence[str]) -> bool:
@@ -159,7 +178,7 @@ def _of_table(board: Board, table: Table) -> Iterable[Observed]:
             continue
         for column, cell in zip(table.columns, row.cells, strict=True):
             place = (table.protocol, table.setting, table.method, table.dataset, table.perceptor, column.modality)
-            rest = (*_floor(column), column.averaged)
+            rest = (*_floor(column), column.averaged, row.title)
             if row.kind == "algorithm":
                 for p in cell.picked:
                     run = runs[row.name, column.modality, p.hparams_seed, p.trial_seed].key

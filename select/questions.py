@@ -222,5 +222,5 @@ def _draw(path: Path, found: Sequence[Statistics]) -> None:
     for s, ranking in ranked:
         apart = f"-{s.protocol}-{s.setting}-{s.method}".replace(" ", "").replace(",", "-") if len(ranked) > 1 else ""
         own = path.with_stem(path.stem + apart)
-        write_diagram(own, ranking, f"{s.title}, {ranking.cells} cells")
+        write_diagram(own, ranking, f"{s.title}, {ranking.cells} cells", s.shown)
         say(f"diagram: {own}")

@@ -10,7 +10,7 @@ We Really Use Post-Hoc Tests Based on Mean-Ranks?, JMLR 17, 2016 (why the tests 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import inf, sqrt
 from typing import TYPE_CHECKING
@@ -68,6 +68,11 @@ class Statistics:
     pairs: tuple[Pair, ...]
     ranking: Ranking | None
     notes: tuple[str, ...]
+    titles: Mapping[str, str] = field(default_factory=dict)  # algorithm -> as tables print it
+
+    def shown(self, name: str) -> str:
+        """An algorithm's name for readers."""
+        return self.titles.get(name, name)
 
     @property
     def title(self) -> str:
@@ -89,7 +94,7 @@ def _statistics(sample: Sample, method: str, observed: Sequence[Observed], home:
     scores: defaultdict[str, dict[tuple[Cell, int], Observed]] = defaultdict(dict)
     for o in observed:
         scores[o.algorithm][(o.cell, o.trial)] = o
-    means = {name: interval({_name(k): o.value for k, o in own.items()}) for name, own in scores.items()}
+    means = {name: _share({_name(k): o.value for k, o in own.items()}) for name, own in scores.items()}
     order = sorted(means, key=lambda name: (-means[name].mean, name))
     draws, broken = _item_draws(observed, sample.metric, home) if home else ({}, [])
     pairs = [pair for a, b in combinations(order, 2) if (pair := _pair(a, b, scores, draws))]
@@ -98,7 +103,17 @@ def _statistics(sample: Sample, method: str, observed: Sequence[Observed], home:
     ranking, why = _ranking(scores)
     notes = (*sample.notes, *broken, *why)
     shown = {name: means[name] for name in order}
-    return Statistics(sample.protocol, sample.setting, method, sample.metric, shown, tuple(pairs), ranking, notes)
+    titles = {o.algorithm: o.shown for o in observed}
+    place = (sample.protocol, sample.setting, method, sample.metric)
+    return Statistics(*place, shown, tuple(pairs), ranking, notes, titles)
+
+
+def _share(values: Mapping[tuple[object, ...], float]) -> Interval:
+    """The mean of shares, whose interval ends where shares do: at 0 and 1."""
+    found = interval(values)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _name(key: tuple[Cell, int]) -> tuple[object, ...]:
@@ -205,7 +220,8 @@ def _item_draws(observed: Sequence[Observed], metric: str, home: Home) -> "tuple
                 found[o.dataset][o.run] = predictions
         except Damaged as error:
             broken.append(str(error))
-    return {run: d for runs in found.values() for run, d in resampled(runs, find_metric(metric)).items()}, broken
+    drawn = [resampled(dataset, runs, find_metric(metric)) for dataset, runs in found.items()]
+    return {run: d for runs in drawn for run, d in runs.items()}, broken
 
 
 def _over_items(

@@ -153,7 +153,7 @@ def test_statistics_and_claims_of_records(mgx: Mgx, full_home: Home, tmp_path: P
     write_records(full_home, sweep_records("irm", 0.3))
     code, out, err = mgx("--statistics", "--claims", "--diagram", str(tmp_path / "ranks.svg"))
     assert code == 0
-    assert "erm − irm" in out and "average rank" in out
+    assert "ERM − irm" in out and "average rank" in out
     assert "dg-above-mml" in out
     assert "toys/tiny erm: 18 of 18 reported runs" in err
     assert sorted(p.name for p in tmp_path.glob("ranks*")) == [

@@ -221,7 +221,7 @@ def _above_majority(observed: Sequence[Observed]) -> Tests:
         return [], ["Needs algorithms, and records that say what they were tested on."]
     margin = fmean(o.noise for o in used)
     titles = {o.algorithm: o.shown for o in used}
-    tests = [
+    tests: list[tuple[str, Values, float]] = [
         (f"{titles[name]} minus majority", {k: fmean(v) for k, v in own.items()}, margin)
         for name, own in by_algorithm.items()
     ]

@@ -54,7 +54,8 @@ def _both(cell: Both, ours: bool) -> tuple[str, ...]:
     if not ours:
         return (second,)
     difference = "" if cell.difference is None else points(cell.difference)
-    difference = beside((difference, limits(cell.low, cell.high))) + "!" * cell.outside
+    over = f"({cell.over})" if cell.over else ""
+    difference = beside((difference, limits(cell.low, cell.high), over)) + "!" * cell.outside
     return _side(cell.first), second, difference
 
 

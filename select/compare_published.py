@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from mgx.select.compare_sets import Block, Both, Comparison, Line, Side, average_name, side
+from mgx.select.compare_sets import Block, Both, Comparison, Line, Side, average_name, mark_notes, side
 from mgx.select.criteria import METHODS
 from mgx.select.floors import floor_noise
 from mgx.select.overview import Overview
@@ -19,7 +20,7 @@ from mgx.select.published import (
 from mgx.select.published import (
     TITLES as NAMES,
 )
-from mgx.select.table import LEGEND, ORDER, Cell, Column, Mark, Row, Table
+from mgx.select.table import ORDER, Cell, Column, Mark, Row, Table
 
 PROTOCOL = "modalbed"
 Place = tuple[str, str, str, str]  # setting, method, perceptor, data set
@@ -100,7 +101,9 @@ def _majority(dataset: str, columns: Sequence[str], table: Table | None) -> Line
     """What naming the largest class gets, on our test rows and on theirs."""
     row = next((r for r in table.rows if r.name == "majority"), None) if table else None
     rates = {m: floor_of(dataset, m)[0] for m in columns}
-    cells = [Both(_own(table, row, m), Side(rate)) for m, rate in rates.items()]
+    # A rate is no number to be held against the rate.
+    own = {m: _own(table, row, m) for m in columns}
+    cells = [Both(replace(s, marks=()) if (s := own[m]) else None, Side(rate)) for m, rate in rates.items()]
     return Line("majority", "majority", "", tuple(cells))
 
 
@@ -152,10 +155,7 @@ def _notes(blocks: Sequence[Block], unpublished: Sequence[str]) -> list[str]:
         "Difference: ours minus published. The error beside ours is the standard error as published.",
         "Majority: the share of the largest class; the published one is read off the published tables.",
     ]
-    shown = {
-        m for b in blocks for line in b.lines for c in line.cells for s in (c.first, c.second) if s for m in s.marks
-    }
-    notes += [f"{sign} {meaning}." for mark, (sign, meaning) in LEGEND.items() if mark in shown]
+    notes += mark_notes(blocks)
     if unpublished:
         notes.append(f"Not in the paper: {'; '.join(dict.fromkeys(unpublished))}.")
     return notes

@@ -144,6 +144,7 @@ def test_ours_theirs_difference_and_marks_on_both_sides(home: Home) -> None:
     majority = block.lines[0].cells[0]
     assert majority.first is not None and majority.second is not None
     assert (majority.first.mean, majority.second.mean) == (pytest.approx(296 / 999, abs=1e-3), 0.111)
+    assert [c.first.marks for c in block.lines[0].cells if c.first] == [()] * 4
 
 
 @pytest.mark.parametrize(("level", "outside"), [(0.3942, False), (0.3943, True), (0.0718, False), (0.0717, True)])

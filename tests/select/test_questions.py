@@ -1,12 +1,13 @@
 """`mgx select --compare`, `--statistics` and `--claims` as a person runs them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mgx.shared.home import Home
-from mgx.shared.records import write_records
+from mgx.shared.records import Checkpoint, RunRecord, write_records
 from tests.select.conftest import ALL, Mgx, fill, sweep_records
 
 
@@ -71,6 +72,55 @@ def test_two_perceptors_with_the_differences_of_their_trials(mgx: Mgx, home: Hom
         assert [cell[k] for k in ("difference", "low", "high")] == pytest.approx([0.05] * 3)
     assert erm["cells"][-1]["difference"] == pytest.approx(0.05)
     assert block["columns"][-1] == "Avg"
+
+
+def test_marks_of_a_comparison_are_explained_and_averages_have_intervals(mgx: Mgx, home: Home) -> None:
+    """Of the other perceptor trial 2 on image is missing: two pairs, in that cell and in the average."""
+    write_records(home, sweep_records("erm", 0.5))
+    theirs = sweep_records("erm", 0.3, perceptor="other")
+    lost = [r for r in theirs if r.run.test == ("image",) and r.run.trial_seed == 2]
+    rise = [replace(r, checkpoints=raised(r, 0.01 * r.run.trial_seed)) for r in theirs if r not in lost]
+    write_records(home, rise)
+    only = ("--compare", "perceptor=tiny,other", "--method", "oracle", "--metric", "accuracy")
+    _, out, _ = mgx(*only)
+    assert any(text.startswith("* or k/n (from k of n trials)") for text in out.splitlines())
+    (block,) = json.loads(mgx(*only, "--json")[1])["comparison"]["blocks"]
+    cells = next(line for line in block["lines"] if line["name"] == "erm")["cells"]
+    assert [c["over"] for c in cells] == ["2 pairs", "", "", "2 pairs"]
+    # Differences of 20, 19 and 18 points by trial; of image the first two.
+    assert [c["difference"] for c in cells] == pytest.approx([0.195, 0.19, 0.19, 0.195])
+    half = [12.7062 * 0.005, 4.3027 * 0.01 / 3**0.5]  # t with 1 and 2 degrees of freedom times the errors
+    assert [c["high"] - c["difference"] for c in cells] == pytest.approx([half[0], half[1], half[1], half[0]], rel=1e-4)
+    assert "+19.5 [+13.1, +25.9] (2 pairs)" in out
+
+
+def raised(record: RunRecord, by: float) -> tuple[Checkpoint, ...]:
+    return tuple(
+        Checkpoint(c.step, {k: replace(s, accuracy=s.accuracy + by) for k, s in c.scores.items()})
+        for c in record.checkpoints
+    )
+
+
+def test_trials_that_no_seed_pairs_are_said_to_be_independent(mgx: Mgx, home: Home) -> None:
+    write_records(home, sweep_records("erm", 0.5))
+    theirs = sweep_records("erm", 0.3, perceptor="other")
+    write_records(home, [replace(r, run=replace(r.run, trial_seed=r.run.trial_seed + 2)) for r in theirs])
+    code, out, _ = mgx("--compare", "perceptor=tiny,other", "--method", "oracle", "--json")
+    (block,) = json.loads(out)["comparison"]["blocks"]
+    cell = next(line for line in block["lines"] if line["name"] == "erm")["cells"][0]
+    assert (code, cell["over"]) == (0, "not paired")
+    assert cell["high"] - cell["difference"] == pytest.approx(4.3027 * (8 / 3) ** 0.5 / 100, rel=1e-4)
+
+
+def test_a_value_with_a_comma_stands_in_quotes(mgx: Mgx, home: Home) -> None:
+    write_records(home, sweep_records("erm", 0.5))
+    write_records(home, sweep_records("erm", 0.45, fractions={"text": 0.1}))
+    code, out, err = mgx("--compare", 'protocol=standard, "standard, text=0.1"', "--method", "oracle", "--json")
+    assert code == 0, err
+    (block,) = json.loads(out)["comparison"]["blocks"]
+    assert block["sides"] == ["standard", "standard, text=0.1"]
+    code, _, err = mgx("--compare", "protocol=standard,standard, text=0.1")
+    assert code == 2 and 'stands in double quotes: protocol=standard,"standard, text=0.1".' in err
 
 
 def test_two_protocols_are_compared_by_accuracy_and_not_in_pairs(mgx: Mgx, home: Home) -> None:

@@ -18,12 +18,15 @@ SHOWN_PAIRS = 10
 
 @dataclass(frozen=True)
 class Answer:
-    """One kind of answer. `data`: all of it, for JSON; `commands`: what makes the missing runs."""
+    """One kind of answer. `data`: all of it, for JSON; `commands`: what makes the missing runs; `replays`: what makes
+    predictions of those that are there, for intervals over test items.
+    """
 
     name: str
     sheets: tuple[Sheet, ...]
     data: Any
     commands: tuple[str, ...] = ()
+    replays: tuple[str, ...] = ()
 
 
 def of_comparison(found: Comparison) -> Answer:
@@ -72,7 +75,8 @@ def _side(side: Side | None) -> str:
 def of_statistics(found: Sequence[Statistics]) -> Answer:
     """Per method: a sheet of all algorithms, and one of each against the first."""
     sheets = [sheet for s in found for sheet in (_algorithms(s), _pairs(s))]
-    return Answer("statistics", (*sheets, Sheet("", (), (), _explained())), [_plain(s) for s in found])
+    replays = tuple(s.replay for s in found if s.replay)
+    return Answer("statistics", (*sheets, Sheet("", (), (), _explained())), [_plain(s) for s in found], replays=replays)
 
 
 def _plain(found: Statistics) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from math import nan
 from typing import Literal
 
 from mgx.select.boards import Board
+from mgx.select.chosen_runs import which
 from mgx.select.floors import floor_noise
 from mgx.select.overview import Overview, Shown
 from mgx.select.published import AVERAGE, MML, TITLES, published_results
 from mgx.select.table import Column, Table
-from mgx.shared.records import Run
 
 # Weights that users report to be the same: https://github.com/QC-LY/UniBind/issues/3. The vectors may still differ
 # in their last digits, so that no checksum tells.
@@ -37,6 +37,7 @@ class Observed:
     averaged: bool = True  # false: the modality's content is the bare class name
     title: str = ""  # of the algorithm, as tables print it
     run: str = ""  # key and step of the chosen run, as replays are filed: "0f3c.../1200"
+    which: str = ""  # the options that name its cell to `mgx replay`
 
     @property
     def shown(self) -> str:
@@ -167,12 +168,6 @@ def _same(board: Board, other: Board) -> str:
 
 
 def _of_table(board: Board, table: Table) -> Iterable[Observed]:
-    runs: dict[tuple[str, str, int, int], Run] = {
-        (name, r.run.test[0], r.run.hparams_seed, r.run.trial_seed): r.run
-        for name, records in board.algorithms.items()
-        for r in records
-        if len(r.run.test) == 1
-    }
     for row in table.rows:
         if row.kind not in ("algorithm", "baseline"):
             continue
@@ -181,9 +176,9 @@ def _of_table(board: Board, table: Table) -> Iterable[Observed]:
             rest = (*_floor(column), column.averaged, row.title)
             if row.kind == "algorithm":
                 for p in cell.picked:
-                    run = runs[row.name, column.modality, p.hparams_seed, p.trial_seed].key
-                    at = f"{run}/{p.step}"
-                    yield Observed(*place, p.trial_seed, row.name, "algorithm", row.family, p.value, *rest, at)
+                    run = board.reported[row.name, column.modality, p.trial_seed, p.hparams_seed].run.key
+                    made = (f"{run}/{p.step}", which(board, column.modality))
+                    yield Observed(*place, p.trial_seed, row.name, "algorithm", row.family, p.value, *rest, *made)
             elif cell.mean is not None:
                 yield Observed(*place, 0, row.name, "baseline", "", cell.mean, *rest)
 

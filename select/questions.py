@@ -129,6 +129,8 @@ def show(answers: Answers, form: str) -> None:
             to_terminal(sheet, sys.stdout)
     for command in together(c for a in answers.each for c in a.commands):
         say(f"missing runs: {command}")
+    for command in (c for a in answers.each for c in a.replays):
+        say(f"for an interval over test items, here in one cell: {command}")
 
 
 def check_form(form: str) -> None:

@@ -16,7 +16,7 @@ from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from mgx.select.item_resampling import Predictions, read_predictions, resampled
-from mgx.select.metrics import find_metric
+from mgx.select.metrics import default_metric, find_metric
 from mgx.select.observed import Observed, Sample
 from mgx.select.resampling import ZERO, Interval, interval
 from mgx.shared.errors import Damaged
@@ -69,6 +69,7 @@ class Statistics:
     ranking: Ranking | None
     notes: tuple[str, ...]
     titles: Mapping[str, str] = field(default_factory=dict)  # algorithm -> as tables print it
+    replay: str = ""  # the command that gives the best two an interval over test items, where predictions are missing
 
     def shown(self, name: str) -> str:
         """An algorithm's name for readers."""
@@ -105,7 +106,24 @@ def _statistics(sample: Sample, method: str, observed: Sequence[Observed], home:
     shown = {name: means[name] for name in order}
     titles = {o.algorithm: o.shown for o in observed}
     place = (sample.protocol, sample.setting, method, sample.metric)
-    return Statistics(*place, shown, tuple(pairs), ranking, notes, titles)
+    replay = _replay(order, scores, draws, sample, method)
+    return Statistics(*place, shown, tuple(pairs), ranking, notes, titles, replay)
+
+
+def _replay(
+    order: Sequence[str], scores: Mapping[str, Scores], draws: "Mapping[str, np.ndarray]", sample: Sample, method: str
+) -> str:
+    """For the first cell of the best two algorithms that was not replayed on both sides; "" if there is none."""
+    if len(order) < 2:
+        return ""
+    one, other = (scores[name] for name in order[:2])
+    gone = [k for k in one if k in other and one[k].which and not {one[k].run, other[k].run} <= set(draws)]
+    if not gone:
+        return ""
+    (dataset, perceptor, modality), _ = gone[0]
+    cells = " ".join(f"{dataset}/{perceptor}/{name}/{modality}" for name in order[:2])
+    metric = "" if sample.metric == default_metric(sample.protocol) else f" --metric {sample.metric}"
+    return f"mgx replay {cells} {one[gone[0]].which} --method {method}{metric}"
 
 
 def _share(values: Mapping[tuple[object, ...], float]) -> Interval:

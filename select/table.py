@@ -12,7 +12,7 @@ from mgx.select.aggregate import average, estimate
 from mgx.select.boards import Board
 from mgx.select.criteria import METHODS, Choice, NoChoice
 from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
-from mgx.select.metrics import TITLES, Metric, as_published, default_metric, number
+from mgx.select.metrics import TITLES, Metric, as_published, default_metric, scored
 from mgx.shared.records import RunRecord, Split
 
 Mark = Literal["incomplete", "at floor", "below floor", "not above zero-shot"]
@@ -64,7 +64,7 @@ class Cell:
     marks: tuple[Mark, ...] = ()
     reason: str = ""
     picked: tuple[Picked, ...] = ()
-    also: float | None = None  # the same choices in another metric (`both_metrics`)
+    also: float | None = None  # the same choices in another metric (`second_metric`)
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,10 @@ def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, 
     cells = []
     for test, split in tests.items():
         there = [r for r in board.baselines[name] if r.run.test == (test,)]
-        trials = {r.run.trial_seed: _last(r, test, metric) for r in there if r.status == "finished"}
+        trials = {r.run.trial_seed: scored(r, f"{test}/test", metric) for r in there if r.status == "finished"}
         values = [v for _, v in sorted(trials.items()) if v is not None]
         cells.append(_cell(values, board.expected.get((name, test), {}), split, metric, "not run"))
     return Row(name, kind, "", tuple(cells), Cell(), title=title_of(board, name))
-
-
-def _last(record: RunRecord, test: str, metric: Metric) -> float | None:
-    scored = [c for c in record.checkpoints if f"{test}/test" in c.scores]
-    return number(max(scored, key=lambda c: c.step).scores[f"{test}/test"], metric) if scored else None
 
 
 def _algorithm(

@@ -1,14 +1,16 @@
 """`mgx select --compare`, `--statistics` and `--claims` as a person runs them."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mgx.select.chosen_runs import CellName, picks
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, RunRecord, write_records
-from tests.select.conftest import ALL, Mgx, fill, sweep_records
+from tests.select.conftest import ALL, Mgx, fill, make_record, sweep_records
 
 
 def other_home(root: Path) -> Home:
@@ -214,6 +216,31 @@ def test_statistics_and_claims_of_records(mgx: Mgx, full_home: Home, tmp_path: P
     assert [c["algorithm"] for c in body["coverage"]] == ["concat", "erm", "irm", "probe", "zeroshot"]
     assert [s["method"] for s in body["statistics"]] == ["tm", "loo", "oracle"]
     assert body["statistics"][0]["pairs"][0]["smallest_detectable"] > 0
+
+
+def test_the_command_for_an_interval_over_items_names_the_cells(mgx: Mgx, full_home: Home) -> None:
+    """Two budgets have the cell: the command says which is meant, and finds the runs behind both algorithms."""
+    write_records(full_home, sweep_records("erm", 0.4, steps=100))
+    _, _, err = mgx("--statistics", "--method", "tm", "--metric", "accuracy")
+    (line,) = (text for text in err.splitlines() if "interval over test items" in text)
+    words = shlex.split(line.partition("mgx replay ")[2])
+    assert words[:2] == ["toys/tiny/erm/image", "toys/tiny/concat/image"]
+    assert words[2:] == shlex.split(
+        "--setting weak --protocol standard --steps 301 --train depth,text --method tm --metric accuracy"
+    )
+    for cell in words[:2]:
+        found = picks(
+            full_home, CellName(*cell.split("/"), "weak", "standard", 301, {"depth", "text"}), "tm", "accuracy"
+        )
+        assert [p.record.run.trial_seed for p in found] == [0, 1, 2]
+    assert "mgx replay" not in mgx("--statistics", "published")[2]
+
+
+def test_the_last_checkpoint_of_a_baseline_is_the_last_that_was_scored(full_home: Home) -> None:
+    made = {"kind": "baseline", "algorithm": "linear", "steps": 1, "hyper": {}}
+    write_records(full_home, [make_record(("depth",), {0: {"depth/test": 0.5}, 9: {"image/val": 0.5}}, **made)])
+    (pick,) = picks(full_home, CellName("toys", "tiny", "linear", "depth"), "tm")
+    assert pick.step == 0
 
 
 def test_claims_of_the_published_numbers_need_no_records(mgx: Mgx, home: Home) -> None:

@@ -18,12 +18,15 @@ SHOWN_PAIRS = 10
 
 @dataclass(frozen=True)
 class Answer:
-    """One kind of answer. `data`: all of it, for JSON; `commands`: what makes the missing runs."""
+    """One kind of answer. `data`: all of it, for JSON; `commands`: what makes the missing runs; `replays`: what makes
+    predictions of those that are there, for intervals over test items.
+    """
 
     name: str
     sheets: tuple[Sheet, ...]
     data: Any
     commands: tuple[str, ...] = ()
+    replays: tuple[str, ...] = ()
 
 
 def of_comparison(found: Comparison) -> Answer:
@@ -54,7 +57,8 @@ def _both(cell: Both, ours: bool) -> tuple[str, ...]:
     if not ours:
         return (second,)
     difference = "" if cell.difference is None else points(cell.difference)
-    difference = beside((difference, limits(cell.low, cell.high))) + "!" * cell.outside
+    over = f"({cell.over})" if cell.over else ""
+    difference = beside((difference, limits(cell.low, cell.high), over)) + "!" * cell.outside
     return _side(cell.first), second, difference
 
 
@@ -71,7 +75,8 @@ def _side(side: Side | None) -> str:
 def of_statistics(found: Sequence[Statistics]) -> Answer:
     """Per method: a sheet of all algorithms, and one of each against the first."""
     sheets = [sheet for s in found for sheet in (_algorithms(s), _pairs(s))]
-    return Answer("statistics", (*sheets, Sheet("", (), (), _explained())), [_plain(s) for s in found])
+    replays = tuple(s.replay for s in found if s.replay)
+    return Answer("statistics", (*sheets, Sheet("", (), (), _explained())), [_plain(s) for s in found], replays=replays)
 
 
 def _plain(found: Statistics) -> dict[str, Any]:
@@ -84,7 +89,12 @@ def _algorithms(found: Statistics) -> Sheet:
     ranks = found.ranking.ranks if found.ranking else {}
     order = sorted(found.means, key=lambda n: (ranks.get(n, 0), -found.means[n].mean))
     rows = [
-        (name, f"{100 * m.mean:.1f}", limits(m.low, m.high, signed=False), f"{ranks[name]:.2f}" if ranks else "-")
+        (
+            found.shown(name),
+            f"{100 * m.mean:.1f}",
+            limits(m.low, m.high, signed=False),
+            f"{ranks[name]:.2f}" if ranks else "-",
+        )
         for name in order
         for m in (found.means[name],)
     ]
@@ -104,7 +114,7 @@ def _ranked(found: Statistics) -> Iterator[str]:
         f"Friedman: chi2 = {r.chi2:.1f}, {len(r.ranks) - 1} degrees of freedom, p {_is(r.p)}, over {r.cells} cells. "
         f"Nemenyi: ranks that differ by {r.critical:.2f} or less cannot be told apart at the 5 % level."
     )
-    yield from (f"Not told apart: {', '.join(group)}." for group in r.groups)
+    yield from (f"Not told apart: {', '.join(map(found.shown, group))}." for group in r.groups)
 
 
 def _is(p: float) -> str:
@@ -120,7 +130,7 @@ def _pairs(found: Statistics) -> Sheet:
     head = ("pair", "difference", "95 % interval", "smallest detectable", "p", "p (Holm)", "cells", "trials")
     rows = [
         (
-            f"{p.first} − {p.second}",
+            f"{found.shown(p.first)} − {found.shown(p.second)}",
             *_interval(p.difference),
             probability(p.p),
             probability(p.holm),

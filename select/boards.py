@@ -7,8 +7,18 @@ of a board; what a run of 100 steps reaches says nothing beside one of 1,501.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from mgx.select.usable_records import AtHand, involved, other_embeddings, reads_others, same_seeds, tell, universe
+from mgx.select.usable_records import (
+    AtHand,
+    involved,
+    other_embeddings,
+    reads_others,
+    same_seeds,
+    slots,
+    tell,
+    universe,
+)
 from mgx.shared.records import Run, RunRecord, Split
 
 Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol with fractions
@@ -44,6 +54,26 @@ class Board:
     def records(self) -> list[RunRecord]:
         return [r for rs in (*self.algorithms.values(), *self.baselines.values()) for r in rs]
 
+    @cached_property
+    def expected(self) -> Mapping[tuple[str, str], Mapping[int, int]]:
+        """(algorithm or baseline, unseen modality) -> trial seed -> how many hyperparameter seeds there should be."""
+        found: defaultdict[tuple[str, str], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for name, runs in self.asked.items():
+            for test, trial, _ in slots(runs):
+                if len(test) == 1:
+                    found[name, test[0]][trial] += 1
+        return found
+
+    @cached_property
+    def reported(self) -> Mapping[tuple[str, str, int, int], RunRecord]:
+        """(algorithm, unseen modality, trial seed, hyperparameter seed) -> the run that a method may choose."""
+        return {
+            (name, r.run.test[0], r.run.trial_seed, r.run.hparams_seed): r
+            for name, records in self.algorithms.items()
+            for r in records
+            if len(r.run.test) == 1
+        }
+
     def split(self, name: str) -> Split | None:
         """What scores on a split such as "depth/test" were taken on."""
         return next((r.splits[name] for r in self.records if name in r.splits), None)
@@ -55,7 +85,7 @@ class Gathered:
 
     boards: tuple[Board, ...]
     left_out: tuple[str, ...]
-    asked: tuple[Run, ...]  # the runs of the sweeps that belong to the embeddings at hand
+    asked: tuple[Run, ...]  # the runs of sweeps and of usable records that belong to the embeddings at hand
 
 
 def gather(
@@ -71,7 +101,8 @@ def gather(
     shown = {r.run.key for board in boards for r in board.records}
     astray = {r.run.key: _astray(r.run) for r in usable if reads_others(r.run) and r.run.key not in shown}
     left_out = (*tell(stale, records), *tell(clashing, records), *tell(astray, records))
-    return Gathered(boards, left_out, wanted)
+    known = {r.key: r for r in (*wanted, *(r.run for r in usable if r.run.key not in astray))}
+    return Gathered(boards, left_out, tuple(known.values()))
 
 
 def _boards(records: Sequence[RunRecord], asked: Sequence[Run], order: Mapping[str, Sequence[str]]) -> list[Board]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from mgx.select.boards import Board
 from mgx.select.criteria import METHODS, find_methods
-from mgx.select.metrics import find_metric
+from mgx.select.metrics import find_metric, last_scored
 from mgx.select.overview import survey
-from mgx.select.table import Picked, Row
+from mgx.select.table import Row
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.home import Home
 from mgx.shared.records import RunRecord
@@ -57,24 +58,27 @@ def picks(home: Home, cell: CellName, method: str, metric: str | None = None) ->
         told = "several tables have it" if found else f"no such table with {cell.modality} unseen"
         raise BadRequest(
             f"{told}. Say which with --setting, --protocol, --steps or --train, of: "
-            + "; ".join(_told(board, cell.modality) for board, _ in there[:SHOWN])
+            + "; ".join(which(board, cell.modality) for board, _ in there[:SHOWN])
             + (f"; and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
         )
     ((board, table),) = found
     row = _row(table.rows, cell.algorithm)
     chosen = row.cells[[column.modality for column in table.columns].index(cell.modality)]
     if row.kind == "algorithm":
-        made = [_pick(board, row.name, cell.modality, picked) for picked in chosen.picked]
+        place = (row.name, cell.modality)
+        made = [Pick(board.reported[*place, p.trial_seed, p.hparams_seed], p.step) for p in chosen.picked]
     else:
-        made = [_last(r) for r in board.baselines.get(row.name, ()) if r.run.test == (cell.modality,)]
+        every = [_last(r) for r in board.baselines.get(row.name, ()) if r.run.test == (cell.modality,)]
+        made = [pick for pick in every if pick]
     if not made:
         raise NotThere(f"{table.title}, {row.name} on {cell.modality}: {chosen.reason or 'nothing was trained'}.")
     return made
 
 
-def _told(board: Board, modality: str) -> str:
+def which(board: Board, modality: str) -> str:
+    """The options of `mgx replay` that tell a cell from those of the same name on other boards."""
     train = ",".join(m for m in board.modalities if m != modality)
-    return f"--setting {board.setting} --protocol {board.protocol} --steps {board.steps} --train {train}"
+    return f"--setting {board.setting} --protocol {quote(board.protocol)} --steps {board.steps} --train {train}"
 
 
 def _row(rows: Sequence[Row], name: str) -> Row:
@@ -84,14 +88,7 @@ def _row(rows: Sequence[Row], name: str) -> Row:
     raise unknown("row of that table", name, [row.name for row in rows if row.kind != "floor"])
 
 
-def _pick(board: Board, algorithm: str, modality: str, picked: Picked) -> Pick:
-    """The record of a choice."""
-    for record in board.algorithms[algorithm]:
-        run = record.run
-        if run.test == (modality,) and (run.trial_seed, run.hparams_seed) == (picked.trial_seed, picked.hparams_seed):
-            return Pick(record, picked.step)
-    raise AssertionError(f"no record of {picked}")  # a choice is made of records
-
-
-def _last(record: RunRecord) -> Pick:
-    return Pick(record, max(c.step for c in record.checkpoints))
+def _last(record: RunRecord) -> Pick | None:
+    """A baseline's last checkpoint, if any was scored."""
+    step = last_scored(record, f"{record.run.test[0]}/test")
+    return None if step is None else Pick(record, step)

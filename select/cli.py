@@ -41,7 +41,8 @@ Examples:
 --compare, --statistics and --claims print their answers in place of the tables. --compare takes `published` (the
 paper's numbers; also without records), two values of protocol, perceptor, setting or steps (perceptor=A,B), or
 another home directory or pack of records, such as those of another commit. --statistics and --claims look at the
-records; followed by `published`, at the paper's numbers.
+records; followed by `published`, at the paper's numbers. A value that holds a comma stands in double quotes:
+--compare 'protocol=standard,"standard, text=0.1"'.
 """
 
 

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from mgx.select.compare_sets import Block, Both, Comparison, Line, Side, average_name, side
+from mgx.select.compare_sets import Block, Both, Comparison, Line, Side, average_name, mark_notes, side
 from mgx.select.criteria import METHODS
 from mgx.select.floors import floor_noise
 from mgx.select.overview import Overview
@@ -19,7 +20,7 @@ from mgx.select.published import (
 from mgx.select.published import (
     TITLES as NAMES,
 )
-from mgx.select.table import LEGEND, ORDER, Cell, Column, Mark, Row, Table
+from mgx.select.table import ORDER, Cell, Column, Mark, Row, Table
 
 PROTOCOL = "modalbed"
 Place = tuple[str, str, str, str]  # setting, method, perceptor, data set
@@ -30,23 +31,28 @@ def compare_published(
     methods: Sequence[str] = tuple(METHODS),
     datasets: Sequence[str] = (),
     perceptors: Sequence[str] = (),
+    setting: str = "",
 ) -> Comparison:
     """Blocks in the order of the paper's tables: setting, method, perceptor, data set.
 
     `overview`: tables of plain accuracy, or None if there are no records. A place with tables of several protocols
-    has a block for each; one without any shows the published side alone.
+    has a block for each; one without any shows the published side alone. Both sides are filtered alike.
     """
+
+    def wanted(place: Place) -> bool:
+        among = ((setting,) if setting else (), methods, perceptors, datasets)
+        return all(own in names for own, names in zip(place, among, strict=True) if names)
+
     theirs: defaultdict[Place, dict[tuple[str, str], Published]] = defaultdict(dict)
     for p in published_results():
-        if (
-            p.method in methods
-            and p.dataset in (datasets or (p.dataset,))
-            and p.perceptor in (perceptors or (p.perceptor,))
-        ):
-            theirs[(p.setting, p.method, p.perceptor, p.dataset)][(p.algorithm, p.modality)] = p
+        place: Place = (p.setting, p.method, p.perceptor, p.dataset)
+        if wanted(place):
+            theirs[place][(p.algorithm, p.modality)] = p
     ours: defaultdict[Place, list[Table]] = defaultdict(list)
     for table in (t for s in overview.shown for t in s.tables if t.steps) if overview else ():
-        ours[(table.setting, table.method, table.perceptor, table.dataset)].append(table)
+        place = (table.setting, table.method, table.perceptor, table.dataset)
+        if wanted(place):
+            ours[place].append(table)
     order = {s: i for i, s in enumerate(("weak", "strong", *METHODS))}
     blocks: list[Block] = []
     for place in sorted(theirs, key=lambda p: (order[p[0]], order[p[1]], p[2:])):
@@ -95,7 +101,9 @@ def _majority(dataset: str, columns: Sequence[str], table: Table | None) -> Line
     """What naming the largest class gets, on our test rows and on theirs."""
     row = next((r for r in table.rows if r.name == "majority"), None) if table else None
     rates = {m: floor_of(dataset, m)[0] for m in columns}
-    cells = [Both(_own(table, row, m), Side(rate)) for m, rate in rates.items()]
+    # A rate is no number to be held against the rate.
+    own = {m: _own(table, row, m) for m in columns}
+    cells = [Both(replace(s, marks=()) if (s := own[m]) else None, Side(rate)) for m, rate in rates.items()]
     return Line("majority", "majority", "", tuple(cells))
 
 
@@ -133,8 +141,7 @@ def _both(own: Side | None, theirs: Published | None) -> Both:
     second = Side(theirs.accuracy, theirs.error, low, high, floor_marks(theirs.accuracy, *theirs.floor))
     if own is None:
         return Both(None, second)
-    printed = round(own.mean, 3)  # as theirs are: to a tenth of a per cent
-    outside = low is not None and high is not None and not low - 1e-9 <= printed <= high + 1e-9
+    outside = low is not None and high is not None and not low <= own.mean <= high
     return Both(own, second, own.mean - theirs.accuracy, outside=outside)
 
 
@@ -142,15 +149,13 @@ def _notes(blocks: Sequence[Block], unpublished: Sequence[str]) -> list[str]:
     notes = [
         f"[low, high]: what the three published trials say about their mean, at 95 %: the number ± {HALF_WIDTH:.1f} "
         "published errors. A published error is the population standard deviation / sqrt(3), so that t with two "
-        "degrees of freedom, 4.303, is taken times sqrt(3 / 2). Averages were published without an error. "
+        "degrees of freedom, 4.303, is taken times sqrt(3 / 2). Both were printed to a tenth of a per cent, so that "
+        "half a tenth is added to each: an error of 0.0 is one below 0.05. Averages were published without an error. "
         "! is outside of it.",
         "Difference: ours minus published. The error beside ours is the standard error as published.",
         "Majority: the share of the largest class; the published one is read off the published tables.",
     ]
-    shown = {
-        m for b in blocks for line in b.lines for c in line.cells for s in (c.first, c.second) if s for m in s.marks
-    }
-    notes += [f"{sign} {meaning}." for mark, (sign, meaning) in LEGEND.items() if mark in shown]
+    notes += mark_notes(blocks)
     if unpublished:
         notes.append(f"Not in the paper: {'; '.join(dict.fromkeys(unpublished))}.")
     return notes

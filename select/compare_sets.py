@@ -4,7 +4,8 @@ The published numbers are one such set (`compare_published`). The others are our
 or budgets of one home directory, or one home directory and another (another commit's, say).
 """
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import TITLES, Metric
 from mgx.select.overview import Overview
-from mgx.select.table import Cell, Mark, Row, Table
+from mgx.select.table import LEGEND, Cell, Mark, Row, Table
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.home import ROOMS, Home
 from mgx.shared.registry import unknown
@@ -39,7 +40,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Both:
-    """One cell on both sides. `difference`: first minus second; `outside`: of the limits that `second` has."""
+    """One cell on both sides. `difference`: first minus second; `outside`: of the limits that `second` has.
+
+    `over` says what the difference is over where that is not all trials of both sides in pairs, as a note below says it
+    of the others.
+    """
 
     first: Side | None = None
     second: Side | None = None
@@ -47,6 +52,7 @@ class Both:
     low: float | None = None
     high: float | None = None
     outside: bool = False
+    over: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,9 +129,13 @@ def parse(text: str) -> Sets | Path:
         return Path(text).expanduser().absolute()
     if field not in FIELDS:
         raise unknown("field to compare by", field, FIELDS)
-    both = [v.strip() for v in values.split(",")]
+    (both,) = csv.reader([values], skipinitialspace=True)
+    both = [v.strip() for v in both]
     if len(both) != 2 or "" in both or both[0] == both[1]:
-        raise BadRequest(f"--compare {text}: give two different values, as in {field}=A,B.")
+        raise BadRequest(
+            f"--compare {text}: give two different values, as in {field}=A,B. One that holds a comma stands in double "
+            'quotes: protocol=standard,"standard, text=0.1".'
+        )
     return Sets(field, *both)  # type: ignore[arg-type]
 
 
@@ -177,12 +187,27 @@ def _compared(
         )
     alone = [f"Only {sides[0]} has: {own[k].title}." for k in own if k not in theirs]
     alone += [f"Only {sides[1]} has: {theirs[k].title}." for k in theirs if k not in own]
-    how = "paired by trial seed" if paired else "of two independent means, with the smaller number of trials less one"
-    notes = [
-        f"Difference: {sides[0]} minus {sides[1]}, and its 95 % interval over trial seeds ({how}).",
-        *dict.fromkeys(alone),
-    ]
-    return Comparison(tuple(_block(own[k], theirs[k], sides, paired) for k in both), tuple(notes))
+    blocks = tuple(_block(own[k], theirs[k], sides, paired) for k in both)
+    notes = (*_explained(sides, paired), *mark_notes(blocks), *dict.fromkeys(alone))
+    return Comparison(blocks, notes)
+
+
+def _explained(sides: tuple[str, str], paired: bool) -> Iterator[str]:
+    difference = f"Difference: {sides[0]} minus {sides[1]}, and its 95 % interval over trial seeds"
+    if not paired:
+        yield f"{difference} (of two independent means, with the smaller number of trials less one)."
+        return
+    yield (
+        f"{difference}, paired by trial seed. (n pairs): over the n seeds that both sides have, which is not the "
+        "difference of the means beside it. (not paired): of two independent means, for want of two such seeds."
+    )
+
+
+def mark_notes(blocks: Sequence[Block]) -> list[str]:
+    """What the marks in a comparison mean."""
+    cells = [c for b in blocks for line in b.lines for c in line.cells]
+    shown = {m for c in cells for s in (c.first, c.second) if s for m in s.marks}
+    return [f"{sign} {meaning}." for mark, (sign, meaning) in LEGEND.items() if mark in shown]
 
 
 def _block(own: Table, theirs: Table, sides: tuple[str, str], paired: bool) -> Block:
@@ -193,8 +218,9 @@ def _block(own: Table, theirs: Table, sides: tuple[str, str], paired: bool) -> B
     lines = []
     for row in own.rows:
         if row.name in rows:
-            cells = [_both(_cell(own, row, m), _cell(theirs, rows[row.name], m), paired) for m in columns]
-            cells += [_both(row.average, rows[row.name].average, paired)] if averaged else []
+            second = rows[row.name]
+            cells = [_both(_cell(own, row, m), _cell(theirs, second, m), paired) for m in columns]
+            cells += [_both(_average(own, row), _average(theirs, second), paired)] if averaged else []
             lines.append(Line(row.name, row.shown, row.family, tuple(cells)))
     perceptor, setting = _same(own, theirs, "perceptor"), _same(own, theirs, "setting")
     head = (*columns, *([average_name(own)] if averaged else ()))
@@ -205,8 +231,28 @@ def _same(own: Table, theirs: Table, field: str) -> str:
     return str(getattr(own, field)) if getattr(own, field) == getattr(theirs, field) else f"both {field}s"
 
 
-def _cell(table: Table, row: Row, modality: str) -> Cell:
-    return row.cells[[c.modality for c in table.columns].index(modality)]
+@dataclass(frozen=True)
+class Trials:
+    """A cell, or an average, with its number in each trial that has one. Baselines keep none."""
+
+    cell: Cell
+    values: Mapping[int, float]
+
+
+def _cell(table: Table, row: Row, modality: str) -> Trials:
+    cell = row.cells[[c.modality for c in table.columns].index(modality)]
+    return Trials(cell, _values(cell))
+
+
+def _average(table: Table, row: Row) -> Trials:
+    """The average over modalities in each trial that all of them have."""
+    each = [_values(c) for c, column in zip(row.cells, table.columns, strict=True) if column.averaged]
+    shared = sorted(set.intersection(*(set(own) for own in each)))
+    return Trials(row.average, {trial: fmean(own[trial] for own in each) for trial in shared})
+
+
+def _values(cell: Cell) -> dict[int, float]:
+    return {p.trial_seed: p.value for p in cell.picked}
 
 
 def side(cell: Cell, marks: Sequence[Mark] = ()) -> Side | None:
@@ -216,26 +262,27 @@ def side(cell: Cell, marks: Sequence[Mark] = ()) -> Side | None:
     return Side(cell.mean, cell.error, marks=(*cell.marks, *marks), trials=cell.trials, asked=cell.asked)
 
 
-def _both(own: Cell, theirs: Cell, paired: bool) -> Both:
-    first, second = side(own), side(theirs)
+def _both(own: Trials, theirs: Trials, paired: bool) -> Both:
+    first, second = side(own.cell), side(theirs.cell)
     if first is None or second is None:
         return Both(first, second)
+    a, b = own.values, theirs.values
+    shared = [a[t] - b[t] for t in a if t in b] if paired else []
+    if len(shared) > 1:
+        limits = _limits(fmean(shared), sqrt(variance(shared) / len(shared)), len(shared) - 1)
+        whole = len(shared) == len(a) == len(b)
+        return Both(first, second, fmean(shared), *limits, over="" if whole else f"{len(shared)} pairs")
     difference = first.mean - second.mean
-    half = _half_width(own, theirs, paired)
-    limits = (None, None) if half is None else (difference - half, difference + half)
-    return Both(first, second, difference, *limits)
+    if min(len(a), len(b)) < 2:
+        return Both(first, second, difference)
+    error = sqrt(sum(variance(x.values()) / len(x) for x in (a, b)))
+    limits = _limits(difference, error, min(len(a), len(b)) - 1)
+    return Both(first, second, difference, *limits, over="not paired" if paired else "")
 
 
-def _half_width(own: Cell, theirs: Cell, paired: bool) -> float | None:
-    """Of the 95 % interval of the difference of two means over trials; None where there are too few."""
-    a, b = ({p.trial_seed: p.value for p in cell.picked} for cell in (own, theirs))
-    if paired and set(a) == set(b) and len(a) > 1:
-        error, freedom = sqrt(variance([a[t] - b[t] for t in a]) / len(a)), len(a) - 1
-    elif min(len(a), len(b)) > 1:
-        error = sqrt(sum(variance(x.values(), fmean(x.values())) / len(x) for x in (a, b)))
-        freedom = min(len(a), len(b)) - 1
-    else:
-        return None
+def _limits(mean: float, error: float, freedom: int) -> tuple[float, float]:
+    """The 95 % interval of a difference over trials."""
     from scipy.stats import t
 
-    return float(t.ppf(LEVEL, freedom)) * error
+    half = float(t.ppf(LEVEL, freedom)) * error
+    return mean - half, mean + half

@@ -1,14 +1,18 @@
-"""Counts which of the runs that were asked for exist, and says the command that makes the others."""
+"""Counts how many of the runs that should be there exist, and says the command that makes the others.
+
+Those are the runs that were asked for, and each seed that an algorithm has on one modality, on its others too (`slots`).
+"""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mgx.select.usable_records import involved, reads_others
+from mgx.select.usable_records import involved, reads_others, slot, slots
 from mgx.shared.records import Run, RunRecord, Sweep
 
 LEARN = "mgx learn"
+SHOWN_GAPS = 6  # in a line; --json holds all of them
 ALGORITHM = re.compile(r" --algo \S+")
 
 Group = tuple[str, str, str, str, str, int, tuple[str, ...]]
@@ -24,7 +28,24 @@ class Tally:
 
     @property
     def missing(self) -> int:
-        return self.expected - self.finished - self.diverged
+        return self.expected - self.done
+
+    @property
+    def done(self) -> int:
+        return self.finished + self.diverged
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The runs of one unseen modality, or pair of them, some of which are missing or diverged."""
+
+    unseen: str  # `depth`, `depth+image`
+    runs: Tally
+
+    def words(self) -> str:
+        """`depth 6 of 9`, `depth 9 of 9, 1 diverged`"""
+        diverged = f", {self.runs.diverged} diverged" if self.runs.diverged else ""
+        return f"{self.unseen} {self.runs.done} of {self.runs.expected}{diverged}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,7 @@ class Coverage:
     singles: Tally
     pairs: Tally
     commands: tuple[str, ...]  # what fills the gap
+    gaps: tuple[Gap, ...]  # where the runs are that are missing or diverged
     apart: tuple[str, ...] = ()  # what tells it from other lines of the same algorithm: "50 steps"
 
     @property
@@ -62,19 +84,28 @@ class Coverage:
         return all(tally.finished == tally.expected for tally in (self.singles, self.pairs))
 
     def sentence(self) -> str:
-        """`homeobjects/litebind erm: 10 of 12 reported runs, 18 of 18 leave-one-out runs, 1 diverged`."""
+        """`homeobjects/litebind erm: 10 of 12 reported runs, 17 of 18 leave-one-out runs (depth 2 of 4; ...)`."""
         parts = [
-            f"{t.finished + t.diverged} of {t.expected} {what} runs"
+            f"{t.done} of {t.expected} {what} runs"
             for t, what in ((self.singles, "reported"), (self.pairs, "leave-one-out"))
             if t.expected
         ]
         if diverged := self.singles.diverged + self.pairs.diverged:
             parts.append(f"{diverged} diverged")
-        return f"{self.title}: {', '.join(parts)}"
+        return f"{self.title}: {', '.join(parts)}{self._where()}"
+
+    def _where(self) -> str:
+        """` (depth 6 of 9; text 8 of 9)`: the modalities whose cells lack runs; nothing if no run is done at all."""
+        if not self.gaps or not self.singles.done + self.pairs.done:
+            return ""
+        more = len(self.gaps) - SHOWN_GAPS
+        return f" ({'; '.join(g.words() for g in self.gaps[:SHOWN_GAPS])}{f'; and {more} more' if more > 0 else ''})"
 
 
 def coverage(asked: Sequence[Run], sweeps: Sequence[Sweep], records: Mapping[str, RunRecord]) -> list[Coverage]:
-    """Expected against done. `asked`: each run once; `sweeps`: where the commands are; `records`: by run key."""
+    """Expected against done. `asked`: each run once, those of the records among them; `sweeps`: where the commands are;
+    `records`: by run key.
+    """
     groups: defaultdict[Group, list[Run]] = defaultdict(list)
     for run in asked:
         groups[_group(run)].append(run)
@@ -82,15 +113,27 @@ def coverage(asked: Sequence[Run], sweeps: Sequence[Sweep], records: Mapping[str
     for group in groups:
         kin[group[:3]].append(group)
     return [
-        Coverage(
-            *group,
-            _tally((r for r in runs if len(r.test) == 1), records),
-            _tally((r for r in runs if len(r.test) == 2), records),
-            commands({r.key for r in runs if r.key not in records}, sweeps),
-            _apart(group, kin[group[:3]]),
-        )
-        for group, runs in sorted(groups.items())
+        _covered(group, runs, sweeps, records, _apart(group, kin[group[:3]])) for group, runs in sorted(groups.items())
     ]
+
+
+def _covered(
+    group: Group, runs: Sequence[Run], sweeps: Sequence[Sweep], records: Mapping[str, RunRecord], apart: tuple[str, ...]
+) -> Coverage:
+    """The line of one group, from its cells."""
+    states: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    filled = set()
+    for run in runs:
+        filled.add(slot(run))
+        states[slot(run)[0]].append(records[run.key].status if run.key in records else "missing")
+    for test, *_ in slots(runs) - filled:
+        states[test].append("missing")
+    tallies = {t: Tally(len(own), own.count("finished"), own.count("diverged")) for t, own in states.items()}
+    order = sorted(tallies, key=lambda test: (len(test), test))
+    gaps = tuple(Gap("+".join(t), tallies[t]) for t in order if tallies[t].finished < tallies[t].expected)
+    singles, pairs = (_sum([own for t, own in tallies.items() if len(t) == unseen]) for unseen in (1, 2))
+    again = commands({r.key for r in runs if r.key not in records}, sweeps)
+    return Coverage(*group, singles, pairs, again, gaps, apart)
 
 
 def _group(run: Run) -> Group:
@@ -129,6 +172,5 @@ def together(commands: Iterable[str]) -> list[str]:
     return [rest.replace(LEARN, f"{LEARN}{''.join(own)}", 1) for rest, own in groups.items()]
 
 
-def _tally(runs: Iterable[Run], records: Mapping[str, RunRecord]) -> Tally:
-    states = [records[r.key].status if r.key in records else "missing" for r in runs]
-    return Tally(len(states), states.count("finished"), states.count("diverged"))
+def _sum(tallies: Sequence[Tally]) -> Tally:
+    return Tally(*(sum(getattr(t, n) for t in tallies) for n in ("expected", "finished", "diverged")))

@@ -4,6 +4,7 @@ After Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JM
 told by colour. Same statistics, same bytes.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ def check_diagram(path: Path) -> None:
         raise BadRequest(f"{path}: a diagram is written as {' or '.join(SUFFIXES)}, by the name of its file.")
 
 
-def write_diagram(path: Path, ranking: Ranking, title: str) -> None:
-    """Draw one ranking, as the file's suffix says."""
+def write_diagram(path: Path, ranking: Ranking, title: str, shown: Callable[[str], str] = str) -> None:
+    """Draw one ranking, as the file's suffix says. `shown`: what readers call an algorithm."""
     check_diagram(path)
     out = BytesIO()
     kind = path.suffix.lower()[1:]
@@ -44,7 +45,7 @@ def write_diagram(path: Path, ranking: Ranking, title: str) -> None:
         axes.set_xlim(1 - margin, count + margin)
         axes.set_ylim(-deep, 0.7)
         _scale(axes, ranking, count)
-        _names(axes, ranking, count)
+        _names(axes, ranking, count, shown)
         axes.set_title(title, y=0.0, fontsize=9, pad=4)
         date = "Date" if kind == "svg" else "CreationDate"
         figure.savefig(out, format=kind, metadata={date: None})
@@ -64,7 +65,7 @@ def _scale(axes: Any, ranking: Ranking, count: int) -> None:
     axes.text(1, 0.52, f"critical difference {ranking.critical:.2f}", ha="left", va="bottom", fontsize=9)
 
 
-def _names(axes: Any, ranking: Ranking, count: int) -> None:
+def _names(axes: Any, ranking: Ranking, count: int, shown: Callable[[str], str]) -> None:
     """Each name at the end of a line from its rank: the better half at the left, the rest at the right."""
     names = list(ranking.ranks)
     half = -(-count // 2)
@@ -75,7 +76,7 @@ def _names(axes: Any, ranking: Ranking, count: int) -> None:
         edge, side = (1 - 0.03 * count, "right") if left else (count + 0.03 * count, "left")
         rank = ranking.ranks[name]
         axes.plot((rank, rank, edge), (0, depth, depth), color="black", linewidth=0.8)
-        text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
+        text = f"{shown(name)}  {rank:.2f}" if left else f"{rank:.2f}  {shown(name)}"
         axes.text(edge, depth, f" {text} ", ha=side, va="center", parse_math=False)
     for number, group in enumerate(ranking.groups):
         ends = [ranking.ranks[group[0]] - 0.05, ranking.ranks[group[-1]] + 0.05]

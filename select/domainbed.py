@@ -9,9 +9,9 @@ both they are env0, env1, ... Their splits are two for each environment, `in` (8
 
 which is what their collectors read: TM the `out` of the training environments, Oracle that of t, LOO the `in` of
 the environment left out, and what is reported is the `in` of t. With the rules of choice that are theirs too
-(criteria.py) the same numbers come out. As there, a job counts without its file `done`. Otherwise than there, two
-jobs with the same seeds are refused and named (usable_records.py), and of a step that was logged twice the later
-line counts.
+(criteria.py) the same numbers come out. As there, a job counts without its file `done`. Otherwise than there, jobs
+with the same arguments are refused and named unless they are copies of one, those with the same seeds and other
+arguments likewise (usable_records.py), and of a step that was logged twice the later line counts.
 
 ModalBed's perceptor argument is our perceptor and setting ("imagebind_strongMG"); DomainBed trains on pixels, and
 its perceptor is called "end-to-end" here. Neither says what a split holds, so that tables have no floors.
@@ -21,6 +21,7 @@ Facts: domainbed/scripts/collect_results.py and model_selection.py (b93c22a), Mo
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +53,7 @@ DATASETS: dict[str, tuple[str, tuple[str, ...]]] = {
 # Their class -> our name and title, where these are not the class in lower case and the class.
 ALGORITHMS = {"LFM": ("dlmg", "DLMG"), "ERMPlusPlus": ("ermpp", "ERM++"), "IB_ERM": ("ib_erm", "IB")}
 MULTI_MODAL = ("Concat", "OGM", "LFM")
+Job = tuple[Path, list[int], RunRecord]  # its folder, test environments, record
 
 
 def read_folder(folder: Path, refused: Refused) -> tuple[list[RunRecord], list[str]]:
@@ -61,13 +63,18 @@ def read_folder(folder: Path, refused: Refused) -> tuple[list[RunRecord], list[s
     """
     jobs = [(job, lines) for job in _jobs(folder, refused) if (lines := _lines(job / RESULTS, refused))]
     longest = max((line["step"] + 1 for _, lines in jobs for line in lines), default=0)
-    found = []
+    every: defaultdict[str, list[Job]] = defaultdict(list)
     for job, lines in jobs:
         try:
-            found.append((lines[0]["args"]["test_envs"], _record(lines, longest)))
+            record = _record(lines, longest)
+            every[record.run.key].append((job, lines[0]["args"]["test_envs"], record))
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             refused.reasons.append(f"{job / RESULTS}: not the results of a job ({type(error).__name__}: {error}).")
+    alike = [own for own in every.values() if _one([job for job, _, _ in own], refused)]
+    found = [own[0][1:] for own in alike]
     told = []
+    if copies := sum(len(own) - 1 for own in alike):
+        told.append(f"{folder}: {copies} of {len(jobs)} jobs are copies of others, byte by byte; each is used once")
     if open_ends := sum(not (job / DONE).is_file() for job, _ in jobs):
         told.append(f"{folder}: {open_ends} of {len(jobs)} jobs have no file {DONE!r}; what they logged is used")
     if again := sum(len({line["step"] for line in lines}) < len(lines) for _, lines in jobs):
@@ -75,6 +82,17 @@ def read_folder(folder: Path, refused: Refused) -> tuple[list[RunRecord], list[s
     # Tables have their columns in the order in which modalities come up.
     found.sort(key=lambda f: (len(f[0]), f[0], f[1].run.hparams_seed, f[1].run.trial_seed, f[1].run.key))
     return [record for _, record in found], told
+
+
+def _one(jobs: Sequence[Path], refused: Refused) -> bool:
+    """Whether jobs with the same arguments are one: the only one, or copies. If not, all of them are refused."""
+    if len(jobs) == 1 or len({(job / RESULTS).read_bytes() for job in jobs}) == 1:
+        return True
+    refused.reasons.append(
+        f"{', '.join(map(str, jobs))}: {len(jobs)} jobs with the same arguments and other results; nothing tells which "
+        "is meant, and none is used. Move all but one away."
+    )
+    return False
 
 
 def _jobs(folder: Path, refused: Refused) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mgx.select.metrics import Metric
 from mgx.shared.errors import Damaged
 from mgx.shared.home import Home
+from mgx.shared.seeds import stream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,16 +54,19 @@ def read_predictions(home: Home, run: str) -> Predictions | None:
     return Predictions(*(tuple(map(str, columns[name])) for name in COLUMNS[1:]))
 
 
-def resampled(runs: Mapping[str, Predictions], metric: Metric, draws: int = DRAWS) -> "dict[str, np.ndarray]":
-    """Run -> (draws,) scores in [0, 1] with groups drawn anew. All runs are of one data set; equal input, equal draws.
+def resampled(
+    dataset: str, runs: Mapping[str, Predictions], metric: Metric, draws: int = DRAWS
+) -> "dict[str, np.ndarray]":
+    """Run -> (draws,) scores in [0, 1] with groups drawn anew. Equal input, equal draws.
 
-    A class that no drawn item has is left out of that draw's mean.
+    All runs are of one data set, whose name is the seed: another one is drawn independently. A class that no drawn item
+    has is left out of that draw's mean.
     """
     import numpy as np
 
     groups = sorted({g for p in runs.values() for g in p.group})
     classes = sorted({c for p in runs.values() for c in (*p.label, *p.predicted)})
-    generator = np.random.default_rng(len(groups))
+    generator = stream("items", dataset)
     weights = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws).astype(float)
     return {name: _scores(p, weights, groups, classes, metric) for name, p in runs.items()}
 

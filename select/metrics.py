@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from mgx.shared.records import Score
+import numpy as np
+
+from mgx.shared.records import RunRecord, Score
 from mgx.shared.registry import unknown
 
 Metric = Literal["accuracy", "balanced", "f1"]
@@ -31,3 +33,17 @@ def as_published(protocol: str) -> bool:
 def number(score: Score, metric: Metric) -> float:
     """One of the three, in [0, 1]."""
     return float(getattr(score, FIELDS[metric]))
+
+
+def last_scored(record: RunRecord, split: str) -> int | None:
+    """The step of the last checkpoint that was scored on a split such as "depth/test"; None if none was."""
+    curves = record.curves
+    steps = curves.steps[~np.isnan(curves.column(split, FIELDS["accuracy"]))]
+    return int(steps.max()) if len(steps) else None
+
+
+def scored(record: RunRecord, split: str, metric: Metric, step: int | None = None) -> float | None:
+    """One number of a run at a step, or at the last checkpoint that was scored on the split."""
+    step = last_scored(record, split) if step is None else step
+    there = record.curves.column(split, FIELDS[metric])[record.curves.steps == step]
+    return None if not len(there) or np.isnan(there[0]) else float(there[0])

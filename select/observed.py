@@ -6,11 +6,11 @@ from math import nan
 from typing import Literal
 
 from mgx.select.boards import Board
+from mgx.select.chosen_runs import which
 from mgx.select.floors import floor_noise
 from mgx.select.overview import Overview, Shown
-from mgx.select.published import AVERAGE, MML, published_results
+from mgx.select.published import AVERAGE, MML, TITLES, published_results
 from mgx.select.table import Column, Table
-from mgx.shared.records import Run
 
 # Weights that users report to be the same: https://github.com/QC-LY/UniBind/issues/3. The vectors may still differ
 # in their last digits, so that no checksum tells.
@@ -35,7 +35,14 @@ class Observed:
     majority: float  # NaN: unknown, as the noise
     noise: float  # two binomial standard errors of the majority rate
     averaged: bool = True  # false: the modality's content is the bare class name
+    title: str = ""  # of the algorithm, as tables print it
     run: str = ""  # key and step of the chosen run, as replays are filed: "0f3c.../1200"
+    which: str = ""  # the options that name its cell to `mgx replay`
+
+    @property
+    def shown(self) -> str:
+        """The algorithm's name for readers."""
+        return self.title or self.algorithm
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -71,33 +78,47 @@ def samples(overview: Overview) -> list[Sample]:
 
 
 def published_samples(
-    datasets: Sequence[str] = (), perceptors: Sequence[str] = (), methods: Sequence[str] = ()
+    datasets: Sequence[str] = (), perceptors: Sequence[str] = (), methods: Sequence[str] = (), setting: str = ""
 ) -> list[Sample]:
-    """The published numbers of each test modality, weak and strong."""
+    """The published numbers of each test modality, weak and strong, or of one setting."""
     notes = (
         "unibind is not counted beside imagebind: by all accounts their weights are the same.",
-        "ermpp and urm: there are averages over modalities only, which say nothing about a modality.",
+        _in_part("ermpp"),
+        "URM is not counted: only averages over modalities were published, which say nothing about a modality.",
     )
     return [
         Sample(
             "published",
-            setting,
+            own,
             "accuracy",
             tuple(
                 Observed(
-                    *("published", setting, p.method, p.dataset, p.perceptor, p.modality, 0, p.algorithm),
+                    *("published", own, p.method, p.dataset, p.perceptor, p.modality, 0, p.algorithm),
                     *("algorithm", "MML" if p.algorithm in MML else "DG", p.accuracy),
                     *p.floor,
+                    title=TITLES[p.algorithm],
                 )
                 for p in published_results()
-                if p.setting == setting and p.modality != AVERAGE and p.algorithm not in ("adrmx", "ermpp", "urm")
+                if p.setting == own and p.modality != AVERAGE and p.algorithm not in ("adrmx", "ermpp", "urm")
                 if p.perceptor != "unibind" and _among(p.dataset, datasets) and _among(p.perceptor, perceptors)
                 if _among(p.method, methods)
             ),
             notes,
         )
-        for setting in ("weak", "strong")
+        for own in ("weak", "strong")
+        if setting in ("", own)
     ]
+
+
+def _in_part(algorithm: str) -> str:
+    """Why an algorithm is not counted that has its numbers for few modalities."""
+    cells = {(p.method, p.perceptor, p.dataset, p.modality) for p in published_results() if p.algorithm == algorithm}
+    own = [c for c in cells if c[-1] != AVERAGE]
+    where = " and ".join(sorted({f"{perceptor} on {dataset}" for _, perceptor, dataset, _ in own}))
+    return (
+        f"{TITLES[algorithm]} is not counted: of its numbers for a modality {len(own)} were published, all of {where}; "
+        "of the others there are averages only."
+    )
 
 
 def _among(name: str, wanted: Sequence[str]) -> bool:
@@ -147,23 +168,17 @@ def _same(board: Board, other: Board) -> str:
 
 
 def _of_table(board: Board, table: Table) -> Iterable[Observed]:
-    runs: dict[tuple[str, str, int, int], Run] = {
-        (name, r.run.test[0], r.run.hparams_seed, r.run.trial_seed): r.run
-        for name, records in board.algorithms.items()
-        for r in records
-        if len(r.run.test) == 1
-    }
     for row in table.rows:
         if row.kind not in ("algorithm", "baseline"):
             continue
         for column, cell in zip(table.columns, row.cells, strict=True):
             place = (table.protocol, table.setting, table.method, table.dataset, table.perceptor, column.modality)
-            rest = (*_floor(column), column.averaged)
+            rest = (*_floor(column), column.averaged, row.title)
             if row.kind == "algorithm":
                 for p in cell.picked:
-                    run = runs[row.name, column.modality, p.hparams_seed, p.trial_seed].key
-                    at = f"{run}/{p.step}"
-                    yield Observed(*place, p.trial_seed, row.name, "algorithm", row.family, p.value, *rest, at)
+                    run = board.reported[row.name, column.modality, p.trial_seed, p.hparams_seed].run.key
+                    made = (f"{run}/{p.step}", which(board, column.modality))
+                    yield Observed(*place, p.trial_seed, row.name, "algorithm", row.family, p.value, *rest, *made)
             elif cell.mean is not None:
                 yield Observed(*place, 0, row.name, "baseline", "", cell.mean, *rest)
 

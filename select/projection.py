@@ -7,10 +7,10 @@ import numpy as np
 
 from mgx.shared.errors import MgxError
 from mgx.shared.home import Home
+from mgx.shared.item import ALIGN
 from mgx.shared.store import open_store, store_folder
 
 MOST_POINTS = 1500
-ALIGN = "align"  # the part of a data set that only a perceptor's heads have seen
 
 
 @dataclass(frozen=True)

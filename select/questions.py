@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mgx.select.answer_sheets import Answer, of_claims, of_comparison, of_statistics
 from mgx.select.claims import findings
@@ -12,6 +13,7 @@ from mgx.select.compare_published import compare_published
 from mgx.select.compare_sets import PUBLISHED, Comparison, Sets, compare_homes, compare_sets, home_at, parse
 from mgx.select.coverage import together
 from mgx.select.critical import check_diagram, write_diagram
+from mgx.select.formats.json import reading
 from mgx.select.metrics import Metric
 from mgx.select.observed import Sample, published_samples, samples
 from mgx.select.overview import Overview, survey
@@ -46,15 +48,54 @@ class Question:
     setting: str = ""
 
 
-def ask(home: Home, question: Question, tell: Callable[[Overview], None]) -> list[Answer]:
-    """The answers, in the order compare, statistics, claims. `tell` says coverage and what was left out."""
+Tell = Callable[[Overview], None]  # says coverage and what was left out
+
+
+@dataclass
+class Read:
+    """What was read for the answers: each result set is told once, on standard error and in the JSON."""
+
+    tell: Tell
+    here: Overview | None = None
+    other: Overview | None = None  # the second set of `--compare DIR`
+
+    def of_here(self, overview: Overview) -> Overview:
+        if self.here is None:
+            self.here = overview
+            self.tell(overview)
+        return overview
+
+    def of_other(self, overview: Overview, name: str) -> Overview:
+        self.other = overview
+        say(f"in {name}:")
+        self.tell(overview)
+        return overview
+
+    def as_json(self) -> dict[str, Any]:
+        """As the tables' JSON has it; the second set's below "other"."""
+        return {
+            **(reading(self.here) if self.here else {}),
+            **({"other": reading(self.other)} if self.other else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """In the order compare, statistics, claims; and what they were read from."""
+
+    each: tuple[Answer, ...]
+    read: Read
+
+
+def ask(home: Home, question: Question, tell: Tell) -> Answers:
+    """The answers. What was read for them is told before."""
     _check(question)
-    answers = []
+    answers, read = [], Read(tell)
     if question.compare:
-        answers.append(of_comparison(_comparison(home, question, tell)))
+        answers.append(of_comparison(_comparison(home, question, read)))
     found: dict[str, list[Sample]] = {}
     for source in dict.fromkeys(filter(None, (question.statistics, question.claims))):
-        found[source] = _samples(home, question, source, tell)
+        found[source] = _samples(home, question, source, read)
     if question.statistics:
         compared = [s for sample in found[question.statistics] for s in statistics(sample, home)]
         answers.append(of_statistics(compared))
@@ -62,7 +103,7 @@ def ask(home: Home, question: Question, tell: Callable[[Overview], None]) -> lis
             _draw(question.diagram, compared)
     if question.claims:
         answers.append(of_claims(findings(found[question.claims])))
-    return answers
+    return Answers(tuple(answers), read)
 
 
 def sections_of(home: Home, overview: Overview) -> list[Section]:
@@ -76,18 +117,20 @@ def sections_of(home: Home, overview: Overview) -> list[Section]:
     return [Section(answer.name.capitalize(), answer.sheets) for answer in answers]
 
 
-def show(answers: Sequence[Answer], form: str) -> None:
+def show(answers: Answers, form: str) -> None:
     """On standard output, as `form` says; then the commands that make what is missing."""
     if form == "json":
-        body = {a.name: a.data for a in answers}
+        body = {**{a.name: a.data for a in answers.each}, **answers.read.as_json()}
         print(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False))
-    for sheet in [] if form == "json" else [s for a in answers for s in a.sheets]:
+    for sheet in [] if form == "json" else [s for a in answers.each for s in a.sheets]:
         if form == "markdown":
             print(to_markdown(sheet))
         else:
             to_terminal(sheet, sys.stdout)
-    for command in together(c for a in answers for c in a.commands):
+    for command in together(c for a in answers.each for c in a.commands):
         say(f"missing runs: {command}")
+    for command in (c for a in answers.each for c in a.replays):
+        say(f"for an interval over test items, here in one cell: {command}")
 
 
 def check_form(form: str) -> None:
@@ -108,25 +151,22 @@ def _check(question: Question) -> None:
             raise NotThere(f"no folder {question.diagram.parent} to write {question.diagram.name} into.")
 
 
-def _samples(home: Home, question: Question, source: str, tell: Callable[[Overview], None]) -> list[Sample]:
+def _samples(home: Home, question: Question, source: str, read: Read) -> list[Sample]:
     if source == PUBLISHED:
-        return published_samples(*_published_names(home, question), question.methods)
-    overview = _survey(home, question, question.metric)
-    tell(overview)
-    return samples(overview)
+        return published_samples(*_published_names(home, question), question.methods, question.setting)
+    return samples(read.of_here(_survey(home, question, question.metric)))
 
 
-def _comparison(home: Home, question: Question, tell: Callable[[Overview], None]) -> Comparison:
+def _comparison(home: Home, question: Question, read: Read) -> Comparison:
     if question.compare == PUBLISHED:
-        return _with_published(home, question, tell)
+        return _with_published(home, question, read)
     sets = parse(question.compare)
     metric = question.metric or (sets.metric if isinstance(sets, Sets) else None)
-    overview = _survey(home, question, metric)
-    tell(overview)
+    overview = read.of_here(_survey(home, question, metric))
     if isinstance(sets, Sets):
         return compare_sets(overview, sets)
     there = (home, replace(question, source=("packed", sets))) if sets.is_file() else (home_at(sets), question)
-    return compare_homes(overview, _survey(*there, metric), sets.name)
+    return compare_homes(overview, read.of_other(_survey(*there, metric), str(sets)), sets.name)
 
 
 def _survey(home: Home, question: Question, metric: Metric | None) -> Overview:
@@ -134,17 +174,28 @@ def _survey(home: Home, question: Question, metric: Metric | None) -> Overview:
     return survey(home, question.datasets, question.perceptors, question.methods, metric, question.source, *only)
 
 
-def _with_published(home: Home, question: Question, tell: Callable[[Overview], None]) -> Comparison:
+def _with_published(home: Home, question: Question, read: Read) -> Comparison:
     if question.metric not in (None, "accuracy"):
         raise BadRequest(f"--metric {question.metric}: what was published is accuracy.")
     datasets, perceptors = _published_names(home, question)
     try:
+        # By name only afterwards: that we lack one of the published places is no reason to show none of ours.
         overview = _survey(home, replace(question, datasets=(), perceptors=()), "accuracy")
-        tell(overview)
+        read.of_here(_only(overview, datasets, perceptors))
     except (NotThere, BadRequest) as error:
         say(str(error))
         overview = None
-    return compare_published(overview, question.methods, datasets, perceptors)
+    return compare_published(overview, question.methods, datasets, perceptors, question.setting)
+
+
+def _only(overview: Overview, datasets: Sequence[str], perceptors: Sequence[str]) -> Overview:
+    """The coverage of the places that are asked for; none means all."""
+    kept = [
+        c
+        for c in overview.coverage
+        if (not datasets or c.dataset in datasets) and (not perceptors or c.perceptor in perceptors)
+    ]
+    return replace(overview, coverage=tuple(kept))
 
 
 def _published_names(home: Home, question: Question) -> tuple[list[str], list[str]]:
@@ -173,5 +224,5 @@ def _draw(path: Path, found: Sequence[Statistics]) -> None:
     for s, ranking in ranked:
         apart = f"-{s.protocol}-{s.setting}-{s.method}".replace(" ", "").replace(",", "-") if len(ranked) > 1 else ""
         own = path.with_stem(path.stem + apart)
-        write_diagram(own, ranking, f"{s.title}, {ranking.cells} cells")
+        write_diagram(own, ranking, f"{s.title}, {ranking.cells} cells", s.shown)
         say(f"diagram: {own}")

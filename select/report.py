@@ -16,7 +16,7 @@ from mgx.select.boards import Board
 from mgx.select.coverage import together
 from mgx.select.criteria import METHODS
 from mgx.select.html_page import environment, runs_address, table_view
-from mgx.select.metrics import number
+from mgx.select.metrics import scored
 from mgx.select.overview import Overview, Shown
 from mgx.select.render import small_print
 from mgx.select.table import ZERO_SHOT, Table, title_of
@@ -263,13 +263,12 @@ def _chosen(tables: Sequence[Table], name: str, place: int) -> dict[tuple[int, i
 
 
 def _run(record: RunRecord, modality: str, table: Table, chosen: list[str]) -> dict[str, Any]:
-    scored = [c for c in record.checkpoints if f"{modality}/test" in c.scores]
-    last = max(scored, key=lambda c: c.step).scores[f"{modality}/test"] if scored else None
+    last = scored(record, f"{modality}/test", table.metric)
     broken = record.status == "diverged"
     return {
         "trial_seed": record.run.trial_seed,
         "hparams_seed": record.run.hparams_seed,
-        "last": "diverged" if broken else f"{100 * number(last, table.metric):.1f}" if last else "",
+        "last": "diverged" if broken else "" if last is None else f"{100 * last:.1f}",
         "chosen": chosen,
         "hyper": _hyper(record),
         "key": record.run.key,

@@ -10,13 +10,13 @@ We Really Use Post-Hoc Tests Based on Mean-Ranks?, JMLR 17, 2016 (why the tests 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from mgx.select.item_resampling import Predictions, read_predictions, resampled
-from mgx.select.metrics import find_metric
+from mgx.select.metrics import default_metric, find_metric
 from mgx.select.observed import Observed, Sample
 from mgx.select.resampling import ZERO, Interval, interval
 from mgx.shared.errors import Damaged
@@ -68,6 +68,12 @@ class Statistics:
     pairs: tuple[Pair, ...]
     ranking: Ranking | None
     notes: tuple[str, ...]
+    titles: Mapping[str, str] = field(default_factory=dict)  # algorithm -> as tables print it
+    replay: str = ""  # the command that gives the best two an interval over test items, where predictions are missing
+
+    def shown(self, name: str) -> str:
+        """An algorithm's name for readers."""
+        return self.titles.get(name, name)
 
     @property
     def title(self) -> str:
@@ -89,7 +95,7 @@ def _statistics(sample: Sample, method: str, observed: Sequence[Observed], home:
     scores: defaultdict[str, dict[tuple[Cell, int], Observed]] = defaultdict(dict)
     for o in observed:
         scores[o.algorithm][(o.cell, o.trial)] = o
-    means = {name: interval({_name(k): o.value for k, o in own.items()}) for name, own in scores.items()}
+    means = {name: _share({_name(k): o.value for k, o in own.items()}) for name, own in scores.items()}
     order = sorted(means, key=lambda name: (-means[name].mean, name))
     draws, broken = _item_draws(observed, sample.metric, home) if home else ({}, [])
     pairs = [pair for a, b in combinations(order, 2) if (pair := _pair(a, b, scores, draws))]
@@ -98,7 +104,34 @@ def _statistics(sample: Sample, method: str, observed: Sequence[Observed], home:
     ranking, why = _ranking(scores)
     notes = (*sample.notes, *broken, *why)
     shown = {name: means[name] for name in order}
-    return Statistics(sample.protocol, sample.setting, method, sample.metric, shown, tuple(pairs), ranking, notes)
+    titles = {o.algorithm: o.shown for o in observed}
+    place = (sample.protocol, sample.setting, method, sample.metric)
+    replay = _replay(order, scores, draws, sample, method)
+    return Statistics(*place, shown, tuple(pairs), ranking, notes, titles, replay)
+
+
+def _replay(
+    order: Sequence[str], scores: Mapping[str, Scores], draws: "Mapping[str, np.ndarray]", sample: Sample, method: str
+) -> str:
+    """For the first cell of the best two algorithms that was not replayed on both sides; "" if there is none."""
+    if len(order) < 2:
+        return ""
+    one, other = (scores[name] for name in order[:2])
+    gone = [k for k in one if k in other and one[k].which and not {one[k].run, other[k].run} <= set(draws)]
+    if not gone:
+        return ""
+    (dataset, perceptor, modality), _ = gone[0]
+    cells = " ".join(f"{dataset}/{perceptor}/{name}/{modality}" for name in order[:2])
+    metric = "" if sample.metric == default_metric(sample.protocol) else f" --metric {sample.metric}"
+    return f"mgx replay {cells} {one[gone[0]].which} --method {method}{metric}"
+
+
+def _share(values: Mapping[tuple[object, ...], float]) -> Interval:
+    """The mean of shares, whose interval ends where shares do: at 0 and 1."""
+    found = interval(values)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _name(key: tuple[Cell, int]) -> tuple[object, ...]:
@@ -205,7 +238,8 @@ def _item_draws(observed: Sequence[Observed], metric: str, home: Home) -> "tuple
                 found[o.dataset][o.run] = predictions
         except Damaged as error:
             broken.append(str(error))
-    return {run: d for runs in found.values() for run, d in resampled(runs, find_metric(metric)).items()}, broken
+    drawn = [resampled(dataset, runs, find_metric(metric)) for dataset, runs in found.items()]
+    return {run: d for runs in drawn for run, d in runs.items()}, broken
 
 
 def _over_items(

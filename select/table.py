@@ -4,7 +4,7 @@ Rows: blind guessing and the baselines first, then the algorithms, then the in-m
 trained on the test modality itself. Columns: the unseen modality of each run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,8 +12,8 @@ from mgx.select.aggregate import average, estimate
 from mgx.select.boards import Board
 from mgx.select.criteria import METHODS, Choice, NoChoice
 from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
-from mgx.select.metrics import TITLES, Metric, as_published, default_metric, number
-from mgx.shared.records import Run, RunRecord, Split
+from mgx.select.metrics import TITLES, Metric, as_published, default_metric, scored
+from mgx.shared.records import RunRecord, Split
 
 Mark = Literal["incomplete", "at floor", "below floor", "not above zero-shot"]
 Kind = Literal["floor", "baseline", "algorithm", "probe"]
@@ -31,7 +31,7 @@ ORDER = (
 LEGEND: dict[Mark, tuple[str, str]] = {
     "incomplete": (
         "*",
-        "or k/n (from k of n trials): some of the runs asked for are missing or diverged",
+        "or k/n (from k of n trials): some of the runs that should be there are missing or diverged",
     ),
     "at floor": ("~", "cannot be told from always naming the largest class (within 2 binomial standard errors)"),
     "below floor": ("<", "worse than always naming the largest class, by more than 2 binomial standard errors"),
@@ -64,7 +64,7 @@ class Cell:
     marks: tuple[Mark, ...] = ()
     reason: str = ""
     picked: tuple[Picked, ...] = ()
-    also: float | None = None  # the same choices in another metric (`both_metrics`)
+    also: float | None = None  # the same choices in another metric (`second_metric`)
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,10 @@ def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, 
     cells = []
     for test, split in tests.items():
         there = [r for r in board.baselines[name] if r.run.test == (test,)]
-        trials = {r.run.trial_seed: _last(r, test, metric) for r in there if r.status == "finished"}
+        trials = {r.run.trial_seed: scored(r, f"{test}/test", metric) for r in there if r.status == "finished"}
         values = [v for _, v in sorted(trials.items()) if v is not None]
-        cells.append(_cell(values, _asked(board.asked[name], test), split, metric, "not run"))
+        cells.append(_cell(values, board.expected.get((name, test), {}), split, metric, "not run"))
     return Row(name, kind, "", tuple(cells), Cell(), title=title_of(board, name))
-
-
-def _last(record: RunRecord, test: str, metric: Metric) -> float | None:
-    scored = [c for c in record.checkpoints if f"{test}/test" in c.scores]
-    return number(max(scored, key=lambda c: c.step).scores[f"{test}/test"], metric) if scored else None
 
 
 def _algorithm(
@@ -186,7 +181,8 @@ def _algorithm(
     by_trial: dict[int, list[RunRecord]] = {}
     for record in board.algorithms[name]:
         by_trial.setdefault(record.run.trial_seed, []).append(record)
-    cells = tuple(_chosen(by_trial, board.asked[name], t, split, method, metric, leaks) for t, split in tests.items())
+    asked = {t: board.expected.get((name, t), {}) for t in tests}
+    cells = tuple(_chosen(by_trial, asked[t], t, split, method, metric, leaks) for t, split in tests.items())
     family: Family = next((r.family for r in board.algorithms[name] if r.family), "")
     return Row(name, "algorithm", family, cells, Cell(), title=title_of(board, name))
 
@@ -199,36 +195,26 @@ def title_of(board: Board, name: str) -> str:
 
 def _chosen(
     by_trial: dict[int, list[RunRecord]],
-    runs: Sequence[Run],
+    asked: Mapping[int, int],
     test: str,
     split: Split,
     method: str,
     metric: Metric,
     leaks: Sequence[str],
 ) -> Cell:
-    """One choice a trial, then the mean over trials."""
-    asked = _asked(runs, test)
+    """One choice a trial, then the mean over trials. `asked`: trial seed -> number of hyperparameter seeds."""
     outcomes = {t: METHODS[method].choose(by_trial.get(t, ()), test, metric, leaks) for t in sorted(asked)}
     picked = tuple(
         Picked(t, c.hparams_seed, c.step, c.validation, c.value) for t, c in outcomes.items() if isinstance(c, Choice)
     )
     reasons = dict.fromkeys(c.reason for c in outcomes.values() if isinstance(c, NoChoice))
-    cell = _cell([p.value for p in picked], asked, split, metric, "; ".join(reasons) or "not asked for")
-    fewer = any(isinstance(c, Choice) and c.candidates + c.diverged < asked[t] for t, c in outcomes.items())
+    cell = _cell([p.value for p in picked], asked, split, metric, "; ".join(reasons) or "no runs")
+    fewer = any(isinstance(c, Choice) and c.candidates < asked[t] for t, c in outcomes.items())
     marks: tuple[Mark, ...] = ("incomplete",) if fewer and "incomplete" not in cell.marks else ()
     return replace(cell, marks=(*marks, *cell.marks), picked=picked)
 
 
-def _asked(runs: Sequence[Run], test: str) -> dict[int, int]:
-    """trial seed -> number of hyperparameter seeds asked for."""
-    seeds: dict[int, set[int]] = {}
-    for run in runs:
-        if run.test == (test,):
-            seeds.setdefault(run.trial_seed, set()).add(run.hparams_seed)
-    return {trial: len(found) for trial, found in seeds.items()}
-
-
-def _cell(values: Sequence[float], asked: dict[int, int], split: Split, metric: Metric, otherwise: str) -> Cell:
+def _cell(values: Sequence[float], asked: Mapping[int, int], split: Split, metric: Metric, otherwise: str) -> Cell:
     if not values:
         return Cell(asked=len(asked), reason=otherwise)
     mean = estimate(values)

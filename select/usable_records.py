@@ -87,6 +87,31 @@ def universe(run: Run) -> frozenset[str]:
     return frozenset({*(name.rpartition("/")[2] for name in run.inputs), *run.train, *run.test} - {PROMPT})
 
 
+Slot = tuple[tuple[str, ...], int, int]  # unseen modalities in order of name, trial seed, hyperparameter seed
+
+
+def slots(runs: Iterable[Run]) -> frozenset[Slot]:
+    """What the runs of one algorithm on one board should be: each seed that it has anywhere, wherever it has any run.
+
+    Means of two modalities are comparable if both are over the same trials and settings. Records alone (of another
+    program, or copied without their sweeps) do not say what was asked for; a seed that one modality has and another
+    lacks says that something is missing. Leave-one-out runs are no reported ones: a seed of theirs has to be reported,
+    not the other way round.
+    """
+    tests: defaultdict[int, set[tuple[str, ...]]] = defaultdict(set)
+    seeds: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+    for run in runs:
+        tests[len(run.test)].add(tuple(sorted(run.test)))
+        seeds[len(run.test)].add((run.trial_seed, run.hparams_seed))
+    seeds[1] |= seeds[2]
+    return frozenset((test, *own) for unseen, every in tests.items() for test in every for own in seeds[unseen])
+
+
+def slot(run: Run) -> Slot:
+    """The one that a run fills."""
+    return tuple(sorted(run.test)), run.trial_seed, run.hparams_seed
+
+
 def reads_others(run: Run) -> bool:
     """Whether anything was trained on modalities other than the test one: every learner, and some baselines."""
     return run.train not in ((), run.test)

@@ -8,19 +8,21 @@
     CKA                     linear, without the bias that few items and many features give it (Kornblith and others,
                             2019, arXiv 1905.00414; Nguyen and others, 2021, arXiv 2010.15327)
 
-Vectors are taken at length 1. Pairs are measured on instances that have both modalities, of which at most SAMPLE are
-drawn, by a seed of their own.
+Rows of part "align" are left out: a perceptor's heads were bound on these very pairs, and what they learned is no
+measure of the space. Vectors are taken at length 1. Pairs are measured on instances that have both modalities, of
+which at most SAMPLE are drawn, by a seed of their own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from mgx.shared.errors import NotThere
+from mgx.shared.item import ALIGN
 from mgx.shared.seeds import stream
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, is_strong
+from mgx.shared.store import PROMPT, EmbeddingStore, Rows, Vectors, is_strong
 
 SAMPLE = 4_000  # instances of a pair: a matrix of all their similarities is 64 MB
 NEIGHBOURS = 10
@@ -62,21 +64,36 @@ class Space:
     perceptor: str
     zero_shot: tuple[ZeroShot, ...]
     pairs: tuple[Pair, ...]
+    parts: tuple[str, ...]  # of the rows that were measured; "" where the data set has no fixed parts
+    aligned: int  # instances of part "align", left out
 
 
 def measure(stores: Sequence[EmbeddingStore]) -> Space:
     """The measures of the stores of one data set and perceptor. NotThere if they hold no modality."""
-    vectors = {store.plan.modality: store.read() for store in stores}
-    prompts = vectors.pop(PROMPT, None)
+    stored = {store.plan.modality: store.read() for store in stores}
+    prompts = stored.pop(PROMPT, None)
     plan = stores[0].plan
-    if not vectors:
+    if not stored:
         raise NotThere(f"embeddings of {plan.dataset} by {plan.perceptor} hold no modality, only class prompts.")
+    vectors = {m: own for m, read in stored.items() if (own := _unbound(read)).rows.ids}
+    if not vectors:
+        raise NotThere(f"embeddings of {plan.dataset} by {plan.perceptor} are all of part {ALIGN!r}: heads know them.")
     # A strong perceptor is one for each modality: nothing says that two of their spaces have anything in common.
     shared = not is_strong(plan.perceptor)
     order = sorted(vectors, key=list(plan.about["modalities"]).index)
     named = [_zero_shot(m, vectors[m], prompts) for m in order] if prompts and shared else []
     pairs = [_pair(a, b, vectors[a], vectors[b], shared) for a, b in combinations(order, 2)]
-    return Space(plan.dataset, plan.perceptor, tuple(named), tuple(p for p in pairs if p))
+    parts = tuple(sorted({part for own in vectors.values() for part in own.rows.parts}))
+    bound = {i for v in stored.values() for i, part in zip(v.rows.ids, v.rows.parts, strict=True) if part == ALIGN}
+    return Space(plan.dataset, plan.perceptor, tuple(named), tuple(p for p in pairs if p), parts, len(bound))
+
+
+def _unbound(read: Vectors) -> Vectors:
+    """The rows that no heads were bound on."""
+    kept = [n for n, part in enumerate(read.rows.parts) if part != ALIGN]
+    own = read.rows
+    columns = (tuple(column[n] for n in kept) for column in (own.ids, own.labels, own.groups, own.parts))
+    return replace(read, values=read.values[kept], rows=Rows(*columns))
 
 
 def _zero_shot(modality: str, own: Vectors, prompts: Vectors) -> ZeroShot:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PARTS = ("align", "learn", "test", "")
+ALIGN = "align"  # the part of a data set that a perceptor's heads were bound on
+PARTS = (ALIGN, "learn", "test", "")
 
 
 @dataclass(frozen=True)

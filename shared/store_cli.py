@@ -233,7 +233,7 @@ def describe(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], a
     """Measure embeddings before anything is trained on them.
 
     Zero-shot accuracy, retrieval between modalities, modality gap, mutual nearest neighbours and CKA, on all items
-    that are stored.
+    that are stored but those of part "align", which a perceptor's heads were bound on.
     """
     from dataclasses import asdict
     from itertools import groupby
@@ -258,7 +258,9 @@ def _described(space: "Space") -> Iterator[str]:
     """A space in words: shares in per cent."""
     from mgx.shared.geometry import DEPTHS
 
-    yield f"{space.dataset}/{space.perceptor}"
+    parts = f", part {' and '.join(space.parts)}" if any(space.parts) else ""
+    bound = f", without {space.aligned:,} instances of part align" if space.aligned else ""
+    yield f"{space.dataset}/{space.perceptor}{parts}{bound}"
     for own in space.zero_shot:
         yield (
             f"  {own.modality}: zero-shot {100 * own.accuracy:.1f}, balanced {100 * own.balanced:.1f} "

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mgx.select.boards import Board
 from mgx.select.criteria import METHODS
 from mgx.select.figures.drawing import INK, MARKERS, PALETTE, STYLES, WIDTH, Figure, below
 from mgx.select.figures.scores import learners, slug
@@ -18,7 +19,7 @@ def curves(shown: Shown) -> Iterator[Figure]:
     """A figure for each method, with a panel for each algorithm; none where no run has two checkpoints."""
     for table in shown.tables:
         rows = learners(table)
-        drawn = {r.name: _curves(table, r, shown.board.algorithms.get(r.name, ())) for r in rows}
+        drawn = {r.name: _curves(table, r, shown.board) for r in rows}
         if not any(len(c) > 1 for by in drawn.values() for own in by.values() for c in own):
             continue
         title = METHODS[table.method].title
@@ -33,13 +34,12 @@ def curves(shown: Shown) -> Iterator[Figure]:
         )
 
 
-def _curves(table: Table, row: Row, records: Sequence[RunRecord]) -> dict[str, list[Curve]]:
+def _curves(table: Table, row: Row, board: Board) -> dict[str, list[Curve]]:
     """modality -> the curve of the chosen run of each trial."""
-    runs = {(r.run.test, r.run.trial_seed, r.run.hparams_seed): r for r in records}
     found: dict[str, list[Curve]] = {}
     for cell, column in zip(row.cells, table.columns, strict=True):
-        chosen = [runs.get(((column.modality,), p.trial_seed, p.hparams_seed)) for p in cell.picked]
-        found[column.modality] = [_curve(r, column.modality, table.metric) for r in chosen if r]
+        chosen = [board.reported[row.name, column.modality, p.trial_seed, p.hparams_seed] for p in cell.picked]
+        found[column.modality] = [_curve(r, column.modality, table.metric) for r in chosen]
     return found
 
 

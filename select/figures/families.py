@@ -22,7 +22,7 @@ def families(scope: Scope) -> Iterator[Figure]:
         f"MML against DG, {scope.label}",
         f"Average test {scope.metric} over the unseen modalities ({scope.label}). Bars: mean over perceptors, where "
         "every perceptor has a number; small marks: one perceptor each. Lines: mean of a family's bars, zero-shot "
-        f"(mean over perceptors), and the majority class.{without}",
+        f"(mean over perceptors), and the majority class.{scope.left_out}{without}",
         lambda pyplot: _draw(pyplot, scope, names),
     )
 

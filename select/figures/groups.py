@@ -34,7 +34,7 @@ def groups(scope: Scope) -> Iterator[Figure]:
             f"{scope.metric} by {words}, {scope.label}",
             f"Test {scope.metric} on the unseen modality by {words} ({scope.label}). Small marks: an algorithm, its "
             "mean over all that the panel holds beside, taken where it has a number in every category, so that "
-            f"categories differ in nothing else. Bars: the mean of a family's marks.{without}",
+            f"categories differ in nothing else. Bars: the mean of a family's marks.{scope.left_out}{without}",
             lambda pyplot, d=dimension, p=panels: _draw(pyplot, scope, d, p),  # type: ignore[misc]
         )
 

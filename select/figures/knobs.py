@@ -5,7 +5,7 @@ from typing import Any
 
 from mgx.select.figures.drawing import MARKERS, PALETTE, WIDTH, Figure, below
 from mgx.select.figures.scores import learners, slug
-from mgx.select.metrics import TITLES, number
+from mgx.select.metrics import TITLES, scored
 from mgx.select.overview import Shown
 from mgx.select.table import Table
 from mgx.shared.records import RunRecord, Value
@@ -47,11 +47,8 @@ def _panels(shown: Shown, table: Table) -> Iterator[Panel]:
 
 def _last(record: RunRecord, table: Table) -> float | None:
     """The last checkpoint's score in per cent; None for a run that broke."""
-    split = f"{record.run.test[0]}/test"
-    scored = [c for c in record.checkpoints if split in c.scores]
-    if not scored or record.status != "finished":
-        return None
-    return 100 * number(max(scored, key=lambda c: c.step).scores[split], table.metric)
+    score = scored(record, f"{record.run.test[0]}/test", table.metric) if record.status == "finished" else None
+    return None if score is None else 100 * score
 
 
 def _draw(pyplot: Any, table: Table, panels: Sequence[Panel]) -> Any:

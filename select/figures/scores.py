@@ -56,6 +56,12 @@ class Scope:
         found = {t.method for t in self.tables for r in learners(t) for c in r.cells if c.mean is not None}
         return [m for m in METHODS if m in found]
 
+    @property
+    def left_out(self) -> str:
+        """` Left out, because its content is the bare class name: text of nyudv2.`, or nothing."""
+        leaks = dict.fromkeys(f"{c.modality} of {t.dataset}" for t in self.tables for c in t.columns if not c.averaged)
+        return f" Left out, because its content is the bare class name: {', '.join(leaks)}." if leaks else ""
+
     def at(self, dataset: str, method: str) -> list[Table]:
         """The tables of one data set and method: one for each perceptor."""
         return [t for t in self.tables if (t.dataset, t.method) == (dataset, method)]

@@ -13,12 +13,19 @@ def write(overview: Overview, stream: IO[str]) -> None:
     notes = {s.board.dataset: list(s.notes) for s in overview.shown}
     body = {
         "tables": [{**to_json(t), "dataset_notes": notes[t.dataset]} for s in overview.shown for t in s.tables],
+        **reading(overview),
+    }
+    stream.write(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def reading(overview: Overview) -> dict[str, Any]:
+    """What was read for the tables, and everything that could not be used."""
+    return {
         "coverage": [{**asdict(c), "missing": c.missing} for c in overview.coverage],
         "refused": overview.refused,
         "left_out": overview.left_out,
         "skipped": overview.skipped,
     }
-    stream.write(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def to_json(table: Table) -> dict[str, Any]:

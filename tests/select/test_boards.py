@@ -171,7 +171,38 @@ def test_coverage_counts_runs_and_names_the_command() -> None:
     assert (line.singles.expected, line.singles.finished, line.singles.diverged, line.singles.missing) == (3, 1, 1, 1)
     assert (line.pairs.expected, line.pairs.missing, line.missing) == (3, 1, 2)
     assert line.commands == ("mgx learn --algo erm",)
-    assert line.sentence() == "toys/tiny erm: 2 of 3 reported runs, 2 of 3 leave-one-out runs, 1 diverged"
+    assert line.sentence() == (
+        "toys/tiny erm: 2 of 3 reported runs, 2 of 3 leave-one-out runs, 1 diverged "
+        "(depth 1 of 1, 1 diverged; image 0 of 1; image+text 0 of 1)"
+    )
+
+
+def test_coverage_says_which_cells_lack_runs() -> None:
+    """No sweep asked for anything: the seeds of the other modalities say what image lacks."""
+    records = [r for r in sweep_records("erm", 0.5) if r.run.test != ("image",) or r.run.trial_seed == 0]
+    records = [r for r in records if r.run.test != ("image", "depth") or r.run.hparams_seed == 0]
+    gathered = gather(records, [], nowhere, {})
+    (line,) = coverage(gathered.asked, [], {r.run.key: r for r in records})
+    assert (line.singles.expected, line.singles.missing, line.pairs.expected, line.pairs.missing) == (18, 4, 18, 3)
+    assert line.sentence() == (
+        "toys/tiny erm: 14 of 18 reported runs, 15 of 18 leave-one-out runs (image 2 of 6; depth+image 3 of 6)"
+    )
+    assert line.commands == ()
+
+
+def test_many_gaps_are_cut_short() -> None:
+    names = tuple("abcdefgh")
+    records = [r for r in sweep_records("erm", 0.5, names, trials=2, hparams=1) if len(r.run.test) == 1]
+    records = [r for r in records if r.run.trial_seed == 0 or r.run.test == ("a",)]
+    (line,) = coverage([r.run for r in records], [], {r.run.key: r for r in records})
+    assert line.sentence().endswith("(b 1 of 2; c 1 of 2; d 1 of 2; e 1 of 2; f 1 of 2; g 1 of 2; and 1 more)")
+    assert len(line.gaps) == 7
+
+
+def test_what_was_not_begun_has_no_list_of_gaps() -> None:
+    runs = [r.run for r in sweep_records("erm", 0.5)]
+    (line,) = coverage(runs, [sweep("mgx learn", runs)], {})
+    assert line.sentence() == "toys/tiny erm: 0 of 18 reported runs, 0 of 18 leave-one-out runs"
 
 
 def lines(*records: RunRecord) -> list[str]:

@@ -182,7 +182,7 @@ def test_methods_cannot_be_compared_if_they_are_not_all_there() -> None:
     found = told("oracle-first", method_gap({"oracle": lambda o: 0.1}), methods=("oracle",))
     assert (found.verdict, found.notes) == (
         "cannot tell",
-        ("Needs all three selection methods: mgx select --method all.",),
+        ("Needs the selection methods Oracle, TM, LOO: mgx select --method all.",),
     )
 
 
@@ -236,14 +236,67 @@ def test_weak_above_strong(gap: Value, verdict: str) -> None:
     assert told("weak-above-strong", setting_gap(gap)).verdict == "cannot tell"
 
 
-def test_an_algorithm_that_some_cell_lacks_does_not_count() -> None:
-    """ERM is far above everywhere but has no number in one cell, where it would pull the difference."""
+def dg_above_mml(observed: Iterable[Observed]) -> Finding:
+    given = Sample("standard", "weak", "accuracy", tuple(observed))
+    (found,) = (f for f in findings([given]) if f.name == "dg-above-mml")
+    return found
+
+
+def test_a_place_that_lacks_an_algorithm_does_not_count() -> None:
+    """ERM is far above everywhere but has no number in one cell and trial, which would pull the difference."""
     gone = ("erm", "toys", "image", 1)
     every = numbers("weak", lambda o: 0.9 if o.algorithm == "erm" else 0.5)
-    given = [o for o in every if (o.algorithm, o.dataset, o.modality, o.trial) != gone]
-    (found,) = (f for f in findings([Sample("standard", "weak", "accuracy", tuple(given))]) if f.name == "dg-above-mml")
+    found = dg_above_mml(o for o in every if (o.algorithm, o.dataset, o.modality, o.trial) != gone)
+    assert found.comparisons[0].interval.mean == pytest.approx(0.2)  # of 2 DG algorithms one is 0.4 above
+    assert found.notes == ("Without 1 of 18 cells and trials, which lack erm.",)
+
+
+def test_an_algorithm_that_most_places_lack_does_not_count() -> None:
+    there = ("erm", "toys", "image", 1)
+    every = numbers("weak", lambda o: 0.9 if o.algorithm == "erm" else 0.5)
+    found = dg_above_mml(
+        o for o in every if o.algorithm != "erm" or (o.algorithm, o.dataset, o.modality, o.trial) == there
+    )
     assert found.comparisons[0].interval.mean == pytest.approx(0)
     assert found.notes == ("Without erm: not in every cell and trial.",)
+
+
+def test_another_set_of_one_algorithm_changes_no_verdict() -> None:
+    """A full set gives a verdict; beside it stands a set of ERM alone, on another data set and another perceptor."""
+    full = list(numbers("weak", family_gap(0.1)))
+    alone = dg_above_mml(full)
+    erm = [o for o in full if o.algorithm == "erm"]
+    more = [*(replace(o, dataset="films") for o in erm), *(replace(o, perceptor="other") for o in erm)]
+    found = dg_above_mml([*full, *more])
+    assert (alone.verdict, found.verdict) == ("holds", "holds")
+    assert found.comparisons == alone.comparisons
+    assert found.notes == ("Without 27 of 45 cells and trials, which lack concat, mixup, ogm.",)
+
+
+def test_what_two_perceptors_share_is_compared() -> None:
+    """Of the second perceptor there is ERM alone: it is compared with the ERM of the first, where others are better."""
+    zero: Value = lambda o: 0.7 if o.perceptor == "sharp" else 0.6  # noqa: E731
+    level: Value = lambda o: (0.5 if o.algorithm == "erm" else 0.9) - 0.1 * (o.perceptor == "sharp")  # noqa: E731
+    every = numbers("weak", level, perceptors=("blunt", "sharp"), zero_shot=zero)
+    given = tuple(o for o in every if o.kind == "baseline" or o.perceptor == "blunt" or o.algorithm == "erm")
+    by_name = {f.name: f for f in findings([Sample("standard", "weak", "accuracy", given)])}
+    found = by_name["binding-is-not-generalization"]
+    assert found.comparisons[0].interval.mean == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ({"tm": lambda o: 0.1}, "holds"),
+        ({"loo": lambda o: 0.1}, "does not hold"),
+        ({"tm": alternating}, "cannot tell"),
+        ({"oracle": lambda o: 0.1}, "cannot tell"),
+    ],
+)
+def test_tm_above_loo(gaps: dict[str, Value], verdict: str) -> None:
+    found = told("tm-above-loo", method_gap(gaps))
+    assert found.verdict == verdict
+    assert [c.label for c in found.comparisons] == ["TM minus LOO"]
 
 
 def test_bare_class_names_count_only_where_text_is_asked_for() -> None:
@@ -272,6 +325,10 @@ def test_findings_on_records(home: Home) -> None:
     assert (found["dg-above-mml"].protocol, found["dg-above-mml"].verdict) == ("standard", "holds")
     assert found["dg-above-mml"].comparisons[0].interval.mean == pytest.approx(0.08)
     assert found["weak-above-strong"].notes == ("Needs the same cells in both settings.",)
+    assert [c.label for c in found["above-majority-weak"].comparisons] == [
+        "Concat minus majority",
+        "ERM minus majority",
+    ]
     text = "\n".join(to_markdown(s) for s in of_claims(list(found.values())).sheets)
     assert "| dg-above-mml | HOLDS | DG minus MML | +8.0 |" in text
     needs = "weak-above-strong: CANNOT TELL, no numbers for it. Needs the same cells in both settings."

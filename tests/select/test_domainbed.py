@@ -286,3 +286,38 @@ def test_two_jobs_with_the_same_seeds_are_not_mixed(tmp_path: Path) -> None:
     records: list[RunRecord] = read_folder(tmp_path, Refused())[0]
     (reason,) = gather(records, [], lambda d, p, m: None, {}).left_out
     assert "run with the same seeds but different seed" in reason and reason.endswith("left out: 2 records")
+
+
+def test_two_jobs_with_the_same_arguments_are_refused_and_named(any_mgx, tmp_path: Path) -> None:
+    """A job that was killed and run again elsewhere: nothing tells which of the two is meant."""
+    folder = tmp_path / "sweep"
+    one, two = write_job(folder, "one", [line(0, 0.1)]), write_job(folder, "two", [line(0, 0.3)])
+    write_job(folder, "third", [line(0, 0.2)], trial_seed=1)
+    refused = Refused()
+    records, _ = read_folder(folder, refused)
+    assert [r.run.trial_seed for r in records] == [1]
+    (reason,) = refused.reasons
+    assert reason.startswith(f"{one}, {two}: 2 jobs with the same arguments and other results; nothing tells which")
+    assert str(one) in any_mgx("select", "--from", "domainbed", str(folder), "--method", "oracle")[2]
+
+
+def test_copies_of_a_job_are_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_job(tmp_path, name, [line(0, 0.1)])
+    refused = Refused()
+    records, told = read_folder(tmp_path, refused)
+    assert (len(records), refused.reasons) == (1, [])
+    assert told == [f"{tmp_path}: 1 of 2 jobs are copies of others, byte by byte; each is used once"]
+
+
+def test_a_lost_job_is_missed(any_mgx, official: Path) -> None:
+    """Without the jobs of one trial on one domain its cell, its average and the coverage say so."""
+    for path in official.rglob("results.jsonl"):
+        args = json.loads(path.read_text().splitlines()[0])["args"]
+        if args["test_envs"] == [1] and args["trial_seed"] == 1:
+            path.unlink()
+            path.with_name("done").unlink()
+    _, out, err = any_mgx("select", "--from", "domainbed", str(official), "--method", "tm")
+    erm = next(text for text in out.splitlines() if "ERM · DG" in text)
+    assert "1/2" in erm and erm.rstrip().endswith("*")
+    assert "vlcs/end-to-end erm: 14 of 16 reported runs, 24 of 24 leave-one-out runs (L 2 of 4)" in err

@@ -1,5 +1,6 @@
 """Figures: drawn from the numbers of the tables, the same bytes each time, and fair where they compare."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from mgx.select.figures import across, curves, knobs, unseen, write_figures
 from mgx.select.figures.scores import Score, compare, scopes, slug
 from mgx.select.overview import Overview
+from mgx.select.table import Table
 from tests.select.paper import overview_of, paper_records
 
 
@@ -74,6 +76,19 @@ def test_what_was_left_out_is_said() -> None:
     captions = {f.name: f.caption for f in across(overview_of(kept))}
     assert "left out there: irm." in captions["method-weak-standard"]
     assert "left out" not in captions["modality-weak-standard"]
+
+
+def test_bare_class_names_that_no_average_has_are_named_below_figures(small: Overview) -> None:
+    """Figures by family, perceptor and unseen modality are of what averages are of."""
+
+    def leaking(table: Table) -> Table:
+        return replace(table, columns=tuple(replace(c, averaged=c.modality != "text") for c in table.columns))
+
+    shown = tuple(replace(s, tables=tuple(map(leaking, s.tables))) for s in small.shown)
+    said = "Left out, because its content is the bare class name: text of msrvtt."
+    for figure in across(replace(small, shown=shown)):
+        assert said in figure.caption
+    assert not any("bare class name" in figure.caption for figure in across(small))
 
 
 def test_names_stay_in_their_folder() -> None:

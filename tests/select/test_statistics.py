@@ -11,11 +11,13 @@ from pyarrow import parquet
 from scipy.stats import friedmanchisquare, wilcoxon
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from mgx.select.answer_sheets import of_statistics
 from mgx.select.critical import write_diagram
 from mgx.select.item_resampling import Predictions, predictions_path, read_predictions, resampled
-from mgx.select.observed import Observed, Sample, samples
+from mgx.select.observed import Observed, Sample, published_samples, samples
 from mgx.select.overview import survey
 from mgx.select.statistics import critical_difference, holm_adjusted, rank, signed_rank, statistics
+from mgx.select.text_grid import to_markdown
 from mgx.shared.errors import BadRequest, Damaged
 from mgx.shared.home import Home
 from mgx.shared.records import write_records
@@ -119,6 +121,29 @@ def test_signed_rank_of_nothing_and_of_no_difference() -> None:
     assert signed_rank([0.0, 1e-12]) == 1.0
 
 
+def test_the_interval_of_a_mean_ends_where_shares_do() -> None:
+    wide = [seen("erm", value, modality=m) for m, value in (("depth", 0.02), ("image", 0.9), ("text", 0.98))]
+    own = statistics(sample(wide))[0].means["erm"]
+    assert (own.low, own.high) == (0.0, 1.0)
+
+
+def test_readers_see_the_names_that_tables_print() -> None:
+    observed = [seen(n, v, trial=t, title=n.upper()) for n, v in (("erm", 0.5), ("irm", 0.4)) for t in range(3)]
+    found = statistics(sample(observed))
+    text = "\n".join(to_markdown(s) for s in of_statistics(found).sheets)
+    assert "| ERM − IRM |" in text and "| ERM | 50.0 |" in text
+    assert list(found[0].means) == ["erm", "irm"]
+
+
+def test_what_is_published_in_part_is_not_counted_and_said() -> None:
+    (weak, _) = published_samples()
+    assert not {"ermpp", "urm", "adrmx"} & {o.algorithm for o in weak.observed}
+    assert weak.notes[1] == (
+        "ERM++ is not counted: of its numbers for a modality 9 were published, all of imagebind on msrvtt; of the "
+        "others there are averages only."
+    )
+
+
 def test_perceptors_with_the_same_embeddings_count_once(home: Home) -> None:
     for perceptor, prefix in (("tiny", "key"), ("twin", "key"), ("other", "own")):
         inputs = {m: f"{prefix}-{m}" for m in ("image", "depth", "text")}
@@ -197,14 +222,23 @@ def test_resampled_scores_are_those_of_the_drawn_items() -> None:
     label = draw.choice(["a", "b", "c"], 300, p=[0.6, 0.3, 0.1])
     predicted = np.where(draw.random(300) < 0.6, label, "a")
     own = Predictions(tuple(map(str, range(300))), tuple(label.tolist()), tuple(predicted.tolist()))
-    accuracy = resampled({"run": own}, "accuracy")["run"]
+    accuracy = resampled("toys", {"run": own}, "accuracy")["run"]
     exact = (label == predicted).mean()
     assert accuracy.mean() == pytest.approx(exact, abs=0.005)
     assert accuracy.std() == pytest.approx((exact * (1 - exact) / 300) ** 0.5, rel=0.1)
-    balanced = resampled({"run": own}, "balanced")["run"].mean()
+    balanced = resampled("toys", {"run": own}, "balanced")["run"].mean()
     assert balanced == pytest.approx(balanced_accuracy_score(label, predicted), abs=0.005)
-    f1 = resampled({"run": own}, "f1")["run"].mean()
+    f1 = resampled("toys", {"run": own}, "f1")["run"].mean()
     assert f1 == pytest.approx(f1_score(label, predicted, average="macro"), abs=0.01)
+
+
+def test_two_data_sets_are_drawn_on_their_own() -> None:
+    """With as many groups in both: what one draws must not decide what the other does."""
+    right = np.arange(200) % 3 > 0
+    own = Predictions(tuple(map(str, range(200))), ("a",) * 200, tuple(np.where(right, "a", "b").tolist()))
+    toys, again, films = (resampled(d, {"run": own}, "accuracy")["run"] for d in ("toys", "toys", "films"))
+    assert np.array_equal(toys, again)
+    assert abs(np.corrcoef(toys, films)[0, 1]) < 0.1
 
 
 def test_the_diagram_is_written_whole_and_alike(tmp_path: Path) -> None:

@@ -88,6 +88,35 @@ def test_a_missing_hyperparameter_seed_is_marked_too() -> None:
     assert (cell.trials, cell.marks) == (3, ("incomplete",))
 
 
+def test_a_missing_trial_is_marked_where_no_sweep_says_what_was_asked_for() -> None:
+    """Copied records: that image lacks trial 1 is told by the trials of the other modalities."""
+    there = [r for r in sweep_records("erm", 0.5) if not (r.run.test == ("image",) and r.run.trial_seed == 1)]
+    found = row(tabulate(board_of(*there), "tm"), "erm")
+    assert [(c.trials, c.asked) for c in found.cells] == [(2, 3), (3, 3), (3, 3)]
+    assert found.average.marks == ("incomplete",)
+
+
+def test_a_trial_that_only_leave_one_out_runs_have_is_missing_everywhere() -> None:
+    there = [r for r in sweep_records("erm", 0.5) if len(r.run.test) == 2 or r.run.trial_seed < 2]
+    assert [(c.trials, c.asked) for c in row(tabulate(board_of(*there), "tm"), "erm").cells] == [(2, 3)] * 3
+
+
+def test_trials_of_a_baseline_are_held_against_one_another_too() -> None:
+    probes = [r for r in baseline_records() if r.run.test != ("image",) or r.run.trial_seed < 2]
+    found = row(tabulate(board_of(*sweep_records("erm", 0.5), *probes), "tm"), "probe")
+    assert [(c.trials, c.asked, c.marks) for c in found.cells][:2] == [(2, 3, ("incomplete",)), (3, 3, ())]
+
+
+def test_settings_that_diverged_in_every_trial_leave_a_mark() -> None:
+    records = [
+        replace(r, status="diverged") if r.run.test == ("image",) and r.run.hparams_seed == 1 else r
+        for r in sweep_records("erm", 0.5)
+    ]
+    found = row(tabulate(board_of(*records), "tm"), "erm")
+    assert [(c.trials, c.marks) for c in found.cells] == [(3, ("incomplete",)), (3, ()), (3, ())]
+    assert found.average.marks == ("incomplete",)
+
+
 def test_missing_trials_are_written_beside_the_number() -> None:
     all_of_it = sweep_records("erm", 0.5)
     there = [r for r in all_of_it if not (r.run.test == ("image",) and r.run.trial_seed == 1)]

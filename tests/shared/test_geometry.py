@@ -90,6 +90,24 @@ def test_describing_a_home(toy, capsys):
     assert told[1].startswith("  image: zero-shot ") and told[-1].startswith("  depth, text: depth -> text R@1 ")
 
 
+def test_what_heads_were_bound_on_is_left_out(toy, capsys):
+    """The first 40 items lie on their prompts in every modality, exactly; the others are noise."""
+    prompts = open_store(store_folder(toy.home, "toy", "eye", PROMPT)).read()
+    toy.store(toy.plan(PROMPT, prompts.rows, perceptor="bound"), prompts.rows, prompts.values)
+    rows = replace(toy.rows(), parts=("align",) * 40 + ("test",) * 80)
+    for modality in toy.modalities:
+        values = toy.random.normal(size=(120, 16)).astype(np.float32)
+        values[:40] = prompts.values[[prompts.rows.ids.index(label) for label in rows.labels[:40]]]
+        toy.store(toy.plan(modality, rows, perceptor="bound"), rows, values)
+    assert run(["--home", str(toy.home.root), "store", "describe", "--perceptor", "bound", "--json"]) == 0
+    (space,) = json.loads(capsys.readouterr().out)
+    assert (space["parts"], space["aligned"]) == (["test"], 40)
+    assert all(own["items"] == 80 and own["accuracy"] < 0.5 for own in space["zero_shot"])
+    assert all(p["instances"] == 80 and p["retrieval"][f"{p['one']} -> {p['other']}"][0] < 0.1 for p in space["pairs"])
+    assert run(["--home", str(toy.home.root), "store", "describe", "--perceptor", "bound"]) == 0
+    assert capsys.readouterr().out.startswith("toy/bound, part test, without 40 instances of part align\n")
+
+
 def test_strong_perceptors_share_no_space(toy, capsys):
     for modality in (*toy.modalities, PROMPT):
         own = open_store(store_folder(toy.home, "toy", "eye", modality))

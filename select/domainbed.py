@@ -29,6 +29,7 @@ import numpy as np
 
 from mgx.select.boards import Board
 from mgx.select.criteria import published
+from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import write_whole
 from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, Split
 
@@ -65,7 +66,7 @@ def read_folder(folder: Path, refused: Refused) -> tuple[list[RunRecord], list[s
     for job, lines in jobs:
         try:
             found.append((lines[0]["args"]["test_envs"], _record(lines, longest)))
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except MISSHAPEN as error:
             refused.reasons.append(f"{job / RESULTS}: not the results of a job ({type(error).__name__}: {error}).")
     told = []
     if open_ends := sum(not (job / DONE).is_file() for job, _ in jobs):
@@ -99,7 +100,7 @@ def _lines(path: Path, refused: Refused) -> list[dict[str, Any]]:
             if not (isinstance(line["args"], dict) and type(line["step"]) is int and line["step"] >= 0):
                 raise TypeError("args should be a table and step a number")
             found.append(line)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except MISSHAPEN as error:
             refused.reasons.append(f"{path}:{number}: not a checkpoint ({type(error).__name__}: {error}).")
     return found
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import canonical, whole_file
 from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, Split, Sweep
 
@@ -144,14 +145,14 @@ def _rows(path: Path, refused: Refused) -> Iterator[tuple[Run, RunRecord | None,
             refused.reasons.append(f"{path}: not a pack of run records: its columns are others (docs/records.md).")
             return
         source = pq.ParquetFile(path, read_dictionary=list(JSON), page_checksum_verification=True)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, *MISSHAPEN, pa.ArrowException) as error:
         refused.reasons.append(f"{path}: not a parquet file, or damaged ({_first_line(error)}).")
         return
     with source:
         for number in range(source.num_row_groups):
             try:
                 rows = list(_decoded(source.read_row_group(number).combine_chunks()))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+            except (OSError, *MISSHAPEN, pa.ArrowException) as error:
                 refused.reasons.append(f"{path}: block {number + 1} is damaged ({_first_line(error)}).")
                 continue
             for key, run, record, commands in rows:

@@ -12,6 +12,7 @@ from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
 from tests.select.conftest import ALL, Mgx, fill, make_record, sweep_records
+from tests.shared.foreign import foreign_lines
 
 
 def test_all_three_tables_and_the_coverage(mgx: Mgx, full_home: Home) -> None:
@@ -168,6 +169,20 @@ def test_the_report_is_written_whole(mgx: Mgx, full_home: Home, tmp_path: Path) 
     assert f"report: {tmp_path / 'out' / 'report.html'}" in err
     assert (tmp_path / "out" / "report.html").read_text().rstrip().endswith("</html>")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_foreign_records_with_sound_checksums_hide_nothing(mgx: Mgx, full_home: Home) -> None:
+    """A line for every field with a value of another type: none brings the command down."""
+    _, tables, _ = mgx("--dataset", "toys", "--perceptor", "tiny")
+    lines = [line for _, line in foreign_lines(make_record(("depth",), {0: {"depth/test": 0.5}}, dataset="other"))]
+    folder = full_home.runs / "other/tiny/erm"
+    folder.mkdir(parents=True)
+    (folder / "x.jsonl").write_text("\n".join(lines))
+    code, out, err = mgx()
+    assert code == 0
+    assert all(line in out for line in tables.splitlines())
+    assert f"  {folder / 'x.jsonl'}:" in err
+    assert "unexpected" not in err
 
 
 def test_a_report_into_no_folder_is_refused_at_once(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:

@@ -4,50 +4,37 @@ A checksum says that a line is what its writer wrote, not that the writer was mg
 them from here on: a step is a number, a score lies in [0, 1], a split that was scored has its counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from math import isfinite, isnan
 from typing import Any
 
-NAMES = ("dataset", "perceptor", "protocol", "algorithm")
-COUNTS = ("hparams_seed", "trial_seed", "seed", "steps")
-SETTINGS = ("weak", "strong")
-OUTCOMES = {"kind": ("algorithm", "baseline"), "status": ("finished", "diverged")}
-FAMILIES = ("", "MML", "DG")
 MOST = 2**63 - 1  # what columns of numbers hold
+DEFAULTS = {"family": "", "title": "", "diverged_at": None, "fractions": {}}  # of fields that old files lack
+
+
+def check(name: str, value: Any) -> None:
+    """ValueError if the value of a field is not what it should be."""
+    _need(FITS[name](value), name, value)
 
 
 def check_run(body: Mapping[str, Any]) -> None:
-    """ValueError names the first field of a run that is not what it should be."""
-    for name in NAMES:
-        _need(_is_name(body[name]), name, body[name])
-    for name in COUNTS:
-        _need(_is_count(body[name]), name, body[name])
-    _need(body["setting"] in SETTINGS, "setting", body["setting"])
-    _need(_are_names(body["train"]), "train", body["train"])
-    _need(_are_names(body["test"]) and 1 <= len(body["test"]) <= 2, "test", body["test"])
-    hyper, inputs, fractions = body["hyper"], body["inputs"], body.get("fractions", {})
-    _need(_is_table(hyper) and all(map(_is_value, hyper.values())), "hyper", hyper)
-    _need(_is_table(inputs) and all(map(_is_name, inputs.values())), "inputs", inputs)
-    _need(_is_table(fractions) and all(map(_is_share, fractions.values())), "fractions", fractions)
+    """ValueError names the first field of a run that is not what it should be, KeyError one that is not there."""
+    for name in RUN:
+        check(name, body[name] if name not in DEFAULTS else body.get(name, DEFAULTS[name]))
 
 
 def check_outcome(body: Mapping[str, Any]) -> None:
     """The same for the fields of a record that are neither its run nor its checkpoints."""
-    for name, known in OUTCOMES.items():
-        _need(body[name] in known, name, body[name])
-    # The oldest records have no names for papers.
-    family, title, diverged_at = body.get("family", ""), body.get("title", ""), body.get("diverged_at")
-    _need(family in FAMILIES, "family", family)
-    _need(_is_text(title), "title", title)
-    _need(diverged_at is None or _is_count(diverged_at), "diverged_at", diverged_at)
-    _need(_are_texts(body["classes"]), "classes", body["classes"])
-    _need(_are_texts(body["notes"]), "notes", body["notes"])
-    made_with = body["made_with"]
-    _need(_is_table(made_with) and all(map(_is_text, made_with.values())), "made_with", made_with)
-    splits = body["splits"]
-    _need(_is_table(splits), "splits", splits)
-    for name, split in splits.items():
-        _need(_is_split(split, len(body["classes"])), f"split {name}", split)
+    for name in OUTCOME:
+        check(name, body[name] if name not in DEFAULTS else body.get(name, DEFAULTS[name]))
+    check_counts(body["splits"].values(), body["classes"])
+
+
+def check_counts(splits: Iterable[Mapping[str, Any]], classes: Sequence[str]) -> None:
+    """A split counts every class, or none where the source did not tell."""
+    for split in splits:
+        _need(len(split["counts"]) in (0, len(classes)), f"of {len(classes)} classes the count", split["counts"])
 
 
 def text(value: object) -> str:
@@ -90,8 +77,8 @@ def _are_names(values: object) -> bool:
     return isinstance(values, list | tuple) and all(map(_is_name, values)) and len(set(values)) == len(values)
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_name, value))
+def _is_table(value: object, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(_is_name, value)) and all(map(fits, value.values()))
 
 
 def _is_count(value: object) -> bool:
@@ -111,9 +98,33 @@ def _is_value(value: object) -> bool:
     return isinstance(value, bool) or _is_text(value) or (isinstance(value, int | float) and isfinite(value))
 
 
-def _is_split(value: object, classes: int) -> bool:
-    """A number of rows, and how many of each class; neither where the source did not tell."""
-    if not (isinstance(value, dict) and set(value) == {"rows", "counts"} and isinstance(value["counts"], list | tuple)):
+def _is_split(value: object) -> bool:
+    """A number of rows, and how many of each class."""
+    if not (isinstance(value, dict) and {*value} == {"rows", "counts"} and isinstance(value["counts"], list | tuple)):
         return False
     rows, counts = value["rows"], value["counts"]
-    return _is_count(rows) and _are_counts(counts) and sum(counts) == rows and len(counts) in (0, classes)
+    return _is_count(rows) and _are_counts(counts) and sum(counts) == rows
+
+
+RUN: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("dataset", "perceptor", "protocol", "algorithm"), _is_name),
+    "setting": ("weak", "strong").__contains__,
+    "train": _are_names,
+    "test": lambda value: _are_names(value) and 1 <= len(value) <= 2,
+    **dict.fromkeys(("hparams_seed", "trial_seed", "seed", "steps"), _is_count),
+    "hyper": partial(_is_table, fits=_is_value),
+    "inputs": partial(_is_table, fits=_is_name),
+    "fractions": partial(_is_table, fits=_is_share),
+}
+OUTCOME: dict[str, Callable[[Any], bool]] = {
+    "kind": ("algorithm", "baseline").__contains__,
+    "status": ("finished", "diverged").__contains__,
+    "family": ("", "MML", "DG").__contains__,
+    "title": _is_text,
+    "diverged_at": lambda value: value is None or _is_count(value),
+    "classes": _are_texts,
+    "notes": _are_texts,
+    "made_with": partial(_is_table, fits=_is_text),
+    "splits": partial(_is_table, fits=_is_split),
+}
+FITS = {**RUN, **OUTCOME}

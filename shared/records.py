@@ -25,6 +25,7 @@ from mgx.shared.home import Home
 from mgx.shared.record_checks import check_outcome, check_run, check_scores, check_steps, text
 
 SCHEMA = 2
+KEY = 20  # digits of a run's key
 CHECK = len('{"check":"0123456789abcdef",')  # how a line begins, its keys being sorted
 Value = int | float | str | bool
 
@@ -62,7 +63,13 @@ class Run:
     @cached_property
     def key(self) -> str:
         """The run's name: a hash of all that it depends on."""
-        return digest({f.name: getattr(self, f.name) for f in fields(self)})[:20]
+        return digest({f.name: getattr(self, f.name) for f in fields(self)})[:KEY]
+
+
+def with_key(run: Run, key: str) -> Run:
+    """The run with the key that its reader found by a shorter way, so that it is not computed again."""
+    run.__dict__["key"] = key  # where cached_property looks first
+    return run
 
 
 @dataclass(frozen=True)

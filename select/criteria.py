@@ -200,9 +200,7 @@ def _mean(scores: Sequence[np.ndarray], grid: Grid) -> np.ndarray:
     return np.mean(scores, axis=0) if scores else np.full((len(grid.runs), len(grid.steps)), np.nan)
 
 
-def _choose(
-    grid: Grid, metric: Metric, validation: np.ndarray, lost: set[int], otherwise: str
-) -> Choice | NoChoice:
+def _choose(grid: Grid, metric: Metric, validation: np.ndarray, lost: set[int], otherwise: str) -> Choice | NoChoice:
     """The place with the best validation score among those that have a number to report.
 
     validation: (run, step). `lost`: hyperparameter seeds that miss a run because it diverged; `otherwise`: the

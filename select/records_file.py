@@ -302,7 +302,8 @@ def _even(lengths: np.ndarray, counts: np.ndarray, codes: np.ndarray) -> np.ndar
     model = np.minimum(np.repeat(begin[first[row]], counts) + place, len(codes) - 1)
     other = codes != codes[model]
     number = len(lengths)
-    return np.bincount(row[odd], minlength=number) + np.bincount(np.repeat(row, counts)[other], minlength=number) == 0
+    uneven = np.bincount(row[odd], minlength=number) + np.bincount(np.repeat(row, counts)[other], minlength=number)
+    return np.equal(uneven, 0)
 
 
 def _uneven(steps: np.ndarray, counts: np.ndarray, codes: np.ndarray, names: list[str], values: np.ndarray) -> Curves:

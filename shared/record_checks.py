@@ -10,7 +10,12 @@ from math import isfinite, isnan
 from typing import Any
 
 MOST = 2**63 - 1  # what columns of numbers hold
-DEFAULTS = {"family": "", "title": "", "diverged_at": None, "fractions": {}}  # of fields that old files lack
+DEFAULTS: Mapping[str, Any] = {
+    "family": "",
+    "title": "",
+    "diverged_at": None,
+    "fractions": {},
+}  # of fields that old files lack
 
 
 def check(name: str, value: Any) -> None:

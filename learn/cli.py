@@ -256,9 +256,9 @@ def _plan(
     """Every run that would be trained, from embeddings that are there or from manifests alone."""
     from mgx.learn.cost import cost
     from mgx.learn.runs import algorithm_runs, frames
-    from mgx.shared.records import read_records
+    from mgx.shared.records import recorded_keys
 
-    done = read_records(home)
+    done = recorded_keys(home)
     for frame in frames(home, dataset, perceptor, setting, asked.protocol, strong_by):
         for name in names:
             own = algorithm_runs(name, frame, asked)

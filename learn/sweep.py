@@ -23,7 +23,7 @@ from mgx.shared.errors import MgxError, WorkFailed
 from mgx.shared.files import remove_drafts_of
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress, say, warn
-from mgx.shared.records import Run, RunRecord, read_records, records_path, write_records
+from mgx.shared.records import Run, RunRecord, recorded_keys, records_path, write_records
 from mgx.shared.work_locks import Claims
 
 PATIENCE = 1.0  # seconds between two looks at what another process is training
@@ -45,7 +45,7 @@ class Todo:
 
 def todo(home: Home, data: FeatureSet, trained: Sequence[Run], asked_baselines: Sequence[Run]) -> Todo:
     """Leave out what has a record; the stacks are those of the whole sweep, less their finished runs."""
-    done = read_records(home, [data.dataset], [data.perceptor])
+    done = recorded_keys(home, [data.dataset], [data.perceptor])
     left = (tuple(r for r in own if r.key not in done) for own in stacks(trained, frame_of(data)))
     return Todo(data, tuple(r for r in asked_baselines if r.key not in done), tuple(own for own in left if own))
 
@@ -155,7 +155,7 @@ def _share(
         mine = claims.take(run.key for run in runs)
         try:
             # Looked up after the claim: whoever had it before may have finished.
-            done = read_records(home, [runs[0].dataset], [runs[0].perceptor], algorithm=[runs[0].algorithm])
+            done = recorded_keys(home, [runs[0].dataset], [runs[0].perceptor], [runs[0].algorithm])
             left = [run for run in runs if run.key not in done]
             own = [run for run in left if run.key in mine]
             return do(own) if own else [], [run for run in left if run.key not in mine]

@@ -17,7 +17,7 @@ from mgx.shared.engine import Engine, Needs, Unit, received, sent
 from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress, Quiet, warn
-from mgx.shared.records import Run, RunRecord, read_records, run_of
+from mgx.shared.records import Run, RunRecord, recorded_keys, run_of
 
 
 def units_of(home: Home, left: Todo, device: str) -> Iterator[Unit]:
@@ -74,7 +74,7 @@ def _left(home: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> tuple[H
     """The home directory, and those of the runs that have no record."""
     place, wanted = received(home), [run_of(run) for run in runs]
     first = wanted[0]
-    done = read_records(place, [first.dataset], [first.perceptor], algorithm=[first.algorithm])
+    done = recorded_keys(place, [first.dataset], [first.perceptor], [first.algorithm])
     return place, [run for run in wanted if run.key not in done]
 
 

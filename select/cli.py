@@ -11,7 +11,6 @@ from mgx.shared.options import SETTINGS, filters, json_option, only
 
 if TYPE_CHECKING:
     from mgx.select.overview import Overview
-    from mgx.select.report import Section
 
 FORMATS = "table|markdown|csv|json|latex|html"
 ALIASES = {"terminal": "table"}
@@ -72,9 +71,6 @@ records; followed by `published`, at the paper's numbers. A value that holds a c
 )
 @json_option("Short for --format json.")
 @click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of HTML."
-)
-@click.option(
     "--figures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also draw figures (SVG, PDF)."
 )
 @click.option("--compare", metavar="published|FIELD=A,B|DIR", help="Two result sets side by side, with differences.")
@@ -110,7 +106,6 @@ def select(
     form: str,
     source: tuple[str, Path] | None,
     as_json: bool,
-    report: Path | None,
     figures: Path | None,
     compare: str | None,
     statistics: str | None,
@@ -123,8 +118,7 @@ def select(
 
     form = "json" if as_json else ALIASES.get(form, form)
     write = FORMATS.get(form)
-    for path in (report, figures):
-        need_folder(path)
+    need_folder(figures)
     asked = (compare or "", statistics or "", claims or "", diagram)
     if any(asked):
         from mgx.select.criteria import find_methods
@@ -132,8 +126,8 @@ def select(
         from mgx.select.questions import Question, ask, check_form, show
         from mgx.shared.errors import BadRequest
 
-        if report or figures:
-            raise BadRequest("--report and --figures are of the tables: write them by a command of their own.")
+        if figures:
+            raise BadRequest("--figures are of the tables: draw them by a command of their own.")
         check_form(form)
         methods, chosen_by = tuple(find_methods(method)), find_metric(metric) if metric else None
         question = Question(methods, dataset, perceptor, chosen_by, *asked, source, protocol, setting or "")
@@ -141,8 +135,6 @@ def select(
         return
     overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)
     # Files first, because whoever reads the tables may stop early (`mgx select ... | head`).
-    if report:
-        write_page(report, home, overview)
     if figures:
         _draw(figures, overview)
     write(overview, sys.stdout)
@@ -174,17 +166,6 @@ def need_folder(path: Path | None) -> None:
 
     if path and not path.absolute().parent.is_dir():
         raise NotThere(f"no folder {path.parent} to write {path.name} into. Make it first, or name another.")
-
-
-def write_page(
-    path: Path, home: Home, overview: "Overview", sections: "Sequence[Section]" = (), figures: bool = True
-) -> None:
-    """The report, and where it is."""
-    from mgx.select.report import write_report
-    from mgx.shared.progress import say
-
-    write_report(path, home, overview, sections, figures)
-    say(f"report: {path}")
 
 
 def _draw(folder: Path, overview: "Overview") -> None:

@@ -1,6 +1,7 @@
 """Counts how many of the runs that should be there exist, and says the command that makes the others.
 
-Those are the runs that were asked for, and each seed that an algorithm has on one modality, on its others too (`slots`).
+Those are the runs that were asked for, and each seed that an algorithm has on one modality, on its others too
+(`slots`).
 """
 
 import re

@@ -48,30 +48,39 @@ class NoChoice:
 
 @dataclass(frozen=True)
 class Method:
-    """A rule of choice: (records of one group, test modality, metric, modalities that give labels away) -> choice."""
+    """A rule of choice: (grid, metric, modalities that give labels away) -> choice."""
 
     title: str
     sentence: str
-    choose: Callable[[Sequence[RunRecord], str, Metric, Collection[str]], Choice | NoChoice]
+    choose: "Callable[[Grid, Metric, Collection[str]], Choice | NoChoice]"
     least_modalities: int = 2
 
 
 class Grid:
-    """The finished runs of a group that were tested on t alone, by the steps of all runs of the group."""
+    """A group as the methods see it, all of them the same: the finished runs tested on t alone, by the steps of all.
+
+    `records`: all of the group, among them the pairs that LOO reads.
+    """
 
     def __init__(self, records: Sequence[RunRecord], test: str) -> None:
+        self.records, self.test = records, test
         self.reported = [r for r in records if r.run.test == (test,)]
         finished = [r for r in self.reported if r.status == "finished"]
         self.runs = sorted(finished, key=lambda r: r.run.hparams_seed)
         self.seeds = [r.run.hparams_seed for r in self.runs]
-        self.steps = np.unique(np.concatenate([r.curves.steps for r in records])) if records else np.zeros(0, int)
+        self.steps = _steps(records)
+        self._scores: dict[tuple[str, Metric], np.ndarray] = {}
 
     def scores(self, split: str, metric: Metric) -> np.ndarray:
         """(run, step): one number on one split, NaN where it was not taken."""
-        return self.align([[r] for r in self.runs], split, metric)
+        if (split, metric) not in self._scores:
+            self._scores[split, metric] = self.align([[r] for r in self.runs], split, metric)
+        return self._scores[split, metric]
 
     def align(self, sources: Sequence[Sequence[RunRecord]], split: str, metric: Metric) -> np.ndarray:
         """(run, step): the same, each row from the records that stand for its run; NaN unless exactly one has it."""
+        if sources and all(len(own) == 1 and own[0].curves.steps is self.steps for own in sources):
+            return np.array([record.curves.column(split, FIELDS[metric]) for (record,) in sources])
         shape = len(sources), len(self.steps)
         grid = np.full(shape[0] * shape[1], np.nan)
         taken = [(row, record.curves) for row, records in enumerate(sources) for record in records]
@@ -87,16 +96,23 @@ class Grid:
         return grid.reshape(shape)
 
 
-def tm(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
+def _steps(records: Sequence[RunRecord]) -> np.ndarray:
+    """The steps of all records, ascending. Where they share one array, as those of a pack do, it is that one."""
+    kinds = list({id(r.curves.steps): r.curves.steps for r in records}.values())
+    if len(kinds) == 1 and (np.diff(kinds[0]) > 0).all():
+        return kinds[0]
+    return np.unique(np.concatenate(kinds)) if kinds else np.zeros(0, int)
+
+
+def tm(grid: Grid, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Training-modality validation: unweighted mean over the training modalities' validation rows.
 
     A modality of bare class names (`leaks`) is always right: a constant in the mean, and left out of it.
     """
-    grid = Grid(records, test)
     seen = grid.runs[0].run.train if grid.runs else ()
     telling = [m for m in seen if m not in leaks] or seen
     validation = _mean([grid.scores(f"{m}/val", metric) for m in telling], grid)
-    return _choose(grid, test, metric, validation, set(), "no checkpoint has the validation scores that TM needs")
+    return _choose(grid, metric, validation, set(), "no checkpoint has the validation scores that TM needs")
 
 
 def published(record: RunRecord) -> bool:
@@ -104,26 +120,25 @@ def published(record: RunRecord) -> bool:
     return record.run.protocol == "modalbed"
 
 
-def oracle(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
+def oracle(grid: Grid, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Validation on the test modality itself, at the last checkpoint only."""
-    grid = Grid(records, test)
     last = np.array([r.curves.steps.max(initial=-1) for r in grid.runs])
-    validation = np.where(grid.steps == last[:, None], grid.scores(f"{test}/val", metric), np.nan)
-    return _choose(grid, test, metric, validation, set(), f"no last checkpoint has a score on {test}/val")
+    validation = np.where(grid.steps == last[:, None], grid.scores(f"{grid.test}/val", metric), np.nan)
+    return _choose(grid, metric, validation, set(), f"no last checkpoint has a score on {grid.test}/val")
 
 
-def loo(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
+def loo(grid: Grid, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoChoice:
     """Leave one modality out: per step, the mean over v of the score on v/val of the run tested on {t, v}.
 
     Runs are joined by hyperparameter seed and step. A step counts only if every pair has exactly one
     run with it; a seed counts only if it has exactly one reported run.
     """
-    grid = Grid(records, test)
+    test = grid.test
     others = sorted({m for r in grid.reported for m in r.run.train})
     if grid.reported and len(others) < 2:
         return NoChoice(f"leave-one-out needs at least 3 modalities, there are {len(others) + 1}")
     pairs: dict[tuple[str, int], list[RunRecord]] = {}
-    for record in records:
+    for record in grid.records:
         if len(record.run.test) == 2 and test in record.run.test:
             (other,) = set(record.run.test) - {test}
             pairs.setdefault((other, record.run.hparams_seed), []).append(record)
@@ -141,7 +156,6 @@ def loo(records: Sequence[RunRecord], test: str, metric: Metric, leaks: Collecti
     missing = ", ".join(f"{test}+{v}" for v in gaps)
     return _choose(
         grid,
-        test,
         metric,
         validation,
         lost,
@@ -186,9 +200,7 @@ def _mean(scores: Sequence[np.ndarray], grid: Grid) -> np.ndarray:
     return np.mean(scores, axis=0) if scores else np.full((len(grid.runs), len(grid.steps)), np.nan)
 
 
-def _choose(
-    grid: Grid, test: str, metric: Metric, validation: np.ndarray, lost: set[int], otherwise: str
-) -> Choice | NoChoice:
+def _choose(grid: Grid, metric: Metric, validation: np.ndarray, lost: set[int], otherwise: str) -> Choice | NoChoice:
     """The place with the best validation score among those that have a number to report.
 
     validation: (run, step). `lost`: hyperparameter seeds that miss a run because it diverged; `otherwise`: the
@@ -196,7 +208,7 @@ def _choose(
     """
     if not grid.reported:
         return NoChoice("not run")
-    value = grid.scores(f"{test}/test", metric)
+    value = grid.scores(f"{grid.test}/test", metric)
     worth = np.where(np.isnan(validation) | np.isnan(value), -np.inf, validation)
     able = {seed for seed, best in zip(grid.seeds, worth.max(1, initial=-np.inf), strict=True) if best > -np.inf}
     lost = (lost | {r.run.hparams_seed for r in grid.reported if r.status == "diverged"}) - able

@@ -30,6 +30,7 @@ import numpy as np
 
 from mgx.select.boards import Board
 from mgx.select.criteria import published
+from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import write_whole
 from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, Split
 
@@ -68,7 +69,7 @@ def read_folder(folder: Path, refused: Refused) -> tuple[list[RunRecord], list[s
         try:
             record = _record(lines, longest)
             every[record.run.key].append((job, lines[0]["args"]["test_envs"], record))
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except MISSHAPEN as error:
             refused.reasons.append(f"{job / RESULTS}: not the results of a job ({type(error).__name__}: {error}).")
     alike = [own for own in every.values() if _one([job for job, _, _ in own], refused)]
     found = [own[0][1:] for own in alike]
@@ -117,7 +118,7 @@ def _lines(path: Path, refused: Refused) -> list[dict[str, Any]]:
             if not (isinstance(line["args"], dict) and type(line["step"]) is int and line["step"] >= 0):
                 raise TypeError("args should be a table and step a number")
             found.append(line)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except MISSHAPEN as error:
             refused.reasons.append(f"{path}:{number}: not a checkpoint ({type(error).__name__}: {error}).")
     return found
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mgx.select.render import WEAK, Line, body, cell_text, footer, gain_text, header, heading
+from mgx.select.render import WEAK, Line, body, cell_text, footer, header, heading
 from mgx.select.table import Cell, Row, Table
+from mgx.select.text_grid import points
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -42,7 +43,7 @@ def environment() -> "Environment":
     made = Environment(
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["gain"] = gain_text
+    made.filters["gain"] = points
     return made
 
 

@@ -10,7 +10,7 @@ from mgx.select.criteria import METHODS, Method
 from mgx.select.metrics import Metric
 from mgx.select.record_sources import SOURCES, Source, of_home
 from mgx.select.second_metric import with_both
-from mgx.select.table import Table, tabulate
+from mgx.select.table import Grids, Table, tabulate
 from mgx.shared.errors import BadManifest, BadRequest, MgxError, NotThere, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, data_set_name, find_manifest
@@ -138,4 +138,6 @@ def _too_small(board: Board, method: Method) -> str:
 def _show(board: Board, methods: Sequence[str], metric: Metric | None, manifest: Manifest | None) -> Shown:
     leaks = [name for name, m in manifest.modalities.items() if m.label_leak] if manifest else []
     notes = manifest.notes if manifest else ()
-    return Shown(board, tuple(with_both(tabulate(board, m, metric, leaks), board) for m in methods), notes)
+    grids = Grids(board)
+    tables = tuple(with_both(tabulate(board, m, metric, leaks, grids), board) for m in methods)
+    return Shown(board, tables, notes)

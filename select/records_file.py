@@ -5,10 +5,11 @@ Runs that a sweep asked for and that are not done have a row with the status "mi
 in the home directory. Pages carry checksums and rows come in blocks: damage costs a block, not the file.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import canonical, whole_file
-from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, Split, Sweep
+from mgx.shared.record_checks import check, check_counts
+from mgx.shared.records import KEY, SCORES, Curves, Refused, Run, RunRecord, Split, Sweep, with_key
 
 BLOCK = 4096  # runs in a row group
 JSON = ("hyper", "inputs", "fractions", "classes", "splits", "made_with", "notes")
+WORDS = ("dataset", "perceptor", "setting", "protocol", "algorithm", "status", "kind", "title", "family")
 TEXTS, NUMBERS = pa.list_(pa.string()), pa.float64()
 CHECKPOINT = pa.struct(
     [("step", pa.int64()), ("scores", pa.list_(pa.struct([("split", pa.string()), *((s, NUMBERS) for s in SCORES)])))]
@@ -138,20 +142,20 @@ def read_pack(path: Path, refused: Refused) -> Pack:
     return Pack(tuple(records.values()), tuple(Sweep(command, tuple(runs)) for command, runs in asked.items()))
 
 
-def _rows(path: Path, refused: Refused) -> Iterator[tuple[Run, RunRecord | None, list[str]]]:
+def _rows(path: Path, refused: Refused) -> Iterator[tuple[Run, RunRecord | None, Sequence[str]]]:
     try:
         if not pq.read_schema(path).equals(SCHEMA):
             refused.reasons.append(f"{path}: not a pack of run records: its columns are others (docs/records.md).")
             return
-        source = pq.ParquetFile(path, read_dictionary=list(JSON), page_checksum_verification=True)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        source = pq.ParquetFile(path, read_dictionary=[*JSON, *WORDS], page_checksum_verification=True)
+    except (OSError, *MISSHAPEN, pa.ArrowException) as error:
         refused.reasons.append(f"{path}: not a parquet file, or damaged ({_first_line(error)}).")
         return
     with source:
         for number in range(source.num_row_groups):
             try:
                 rows = list(_decoded(source.read_row_group(number).combine_chunks()))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+            except (OSError, *MISSHAPEN, pa.ArrowException) as error:
                 refused.reasons.append(f"{path}: block {number + 1} is damaged ({_first_line(error)}).")
                 continue
             for key, run, record, commands in rows:
@@ -165,43 +169,95 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _decoded(table: pa.Table) -> Iterator[tuple[str, Run, RunRecord | None, list[str]]]:
-    """(key, run, record, commands) of each row. What rows share in the file, they share in memory."""
-    columns = {name: _values(table[name]) for name in SCHEMA.names[:-1] if name not in JSON}
-    columns |= {name: _shared(table[name], name) for name in JSON}
-    runs = zip(*(columns[name] for name in RUN), strict=True)
-    outcomes = zip(*(columns[name] for name in OUTCOME), strict=True)
-    curves = _curves(table["checkpoints"])
-    for key, run, outcome, own, commands in zip(
-        columns["key"], runs, outcomes, curves, columns["asked_by"], strict=True
+def _decoded(table: pa.Table) -> Iterator[tuple[str, Run, RunRecord | None, Sequence[str]]]:
+    """(key, run, record, commands) of each row. What rows share in the file they share in memory, checked once."""
+    columns = {name: _column(table[name].combine_chunks(), name) for name in SCHEMA.names[:-1]}
+    done = [status != "missing" for status in columns["status"].values]
+    _check(columns, done)
+    runs = zip(*(columns[name].values for name in RUN), strict=True)
+    outcomes = zip(*(columns[name].values for name in OUTCOME), strict=True)
+    rest = zip(columns["key"].values, _keys(columns), done, columns["asked_by"].values, strict=True)
+    for run, outcome, own, (key, known, there, commands) in zip(
+        runs, outcomes, _curves(table["checkpoints"].combine_chunks()), rest, strict=True
     ):
-        made = Run(*run)
-        known = dict(zip(OUTCOME, outcome, strict=True))
-        done = known["status"] != "missing"
-        yield key, made, RunRecord(run=made, checkpoints=own, **known) if done else None, commands
+        made = with_key(Run(*run), known)
+        yield (
+            key,
+            made,
+            RunRecord(made, **dict(zip(OUTCOME, outcome, strict=True)), checkpoints=own) if there else None,
+            commands,
+        )
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    return [tuple(v) for v in values] if column.type == TEXTS else values
+@dataclass(frozen=True)
+class Column:
+    """The values of each row, and the few that differ."""
+
+    values: list[Any]
+    distinct: list[Any]
+    places: list[int | None]  # of each row's value among the distinct ones
 
 
-def _shared(column: pa.ChunkedArray, name: str) -> list[Any]:
-    """JSON texts, each distinct one read once."""
-    encoded = column.combine_chunks()
-    decoded = [_plain(json.loads(text), name) for text in encoded.dictionary.to_pylist()]
-    return [None if place is None else decoded[place] for place in encoded.indices.to_pylist()]
+def _column(column: pa.Array, name: str) -> Column:
+    if column.type == TEXTS:
+        return _lists(column)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    distinct = column.dictionary.to_pylist()
+    if name in JSON:
+        distinct = [_plain(json.loads(text), name) for text in distinct]
+    places = column.indices.to_pylist()
+    return Column([None if place is None else distinct[place] for place in places], distinct, places)
+
+
+def _lists(column: pa.ListArray) -> Column:
+    """Lists of words as tuples."""
+    words = column.values.dictionary_encode()
+    known, codes = words.dictionary.to_pylist(), words.indices.to_pylist()
+    ends = column.offsets.to_pylist()
+    of: dict[tuple[int | None, ...], int] = {}
+    places = [of.setdefault(tuple(codes[first:last]), len(of)) for first, last in pairwise(ends)]
+    distinct = [tuple(None if code is None else known[code] for code in own) for own in of]
+    return Column([distinct[place] for place in places], distinct, [*places])
 
 
 def _plain(value: Any, name: str) -> Any:
+    """What JSON text holds, as records hold it."""
+    check(name, value)
     if name == "splits":
         return {split: Split(own["rows"], tuple(own["counts"])) for split, own in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
 
-def _curves(column: pa.ChunkedArray) -> Iterator[Curves]:
+def _check(columns: Mapping[str, Column], done: Sequence[bool]) -> None:
+    """ValueError if a value is not what it should be; those that are JSON were seen to as they were read."""
+    for name in {*RUN, *OUTCOME}:
+        rows = zip(columns[name].places, done, strict=True)
+        used = {place for place, there in rows if there or name in RUN}
+        for place in used if name not in JSON or None in used else ():
+            check(name, None if place is None else columns[name].distinct[place])
+    splits, classes = columns["splits"], columns["classes"]
+    for place, names, there in {*zip(splits.places, classes.places, done, strict=True)}:
+        if there and place is not None and names is not None:
+            check_counts(map(vars, splits.distinct[place].values()), classes.distinct[names])
+
+
+def _keys(columns: Mapping[str, Column]) -> Iterator[str]:
+    """The key of each run as `Run.key` has it, from the canonical texts of what runs share."""
+    names = sorted(RUN)
+    texts = []
+    for name in names:
+        column = columns[name]
+        known = [canonical(value) for value in column.distinct]
+        texts.append(["null" if place is None else known[place] for place in column.places])
+    form = "{" + ",".join(f'"{name}":%s' for name in names) + "}"
+    for row in zip(*texts, strict=True):
+        yield hashlib.sha256((form % row).encode()).hexdigest()[:KEY]
+
+
+def _curves(column: pa.ListArray) -> Iterator[Curves]:
     """The checkpoints of each row, as views of the block's arrays."""
-    checkpoints = pc.list_flatten(column.combine_chunks())
+    checkpoints = pc.list_flatten(column)
     steps = pc.struct_field(checkpoints, "step").to_numpy(zero_copy_only=False)
     lists = pc.struct_field(checkpoints, "scores")
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
@@ -209,20 +265,50 @@ def _curves(column: pa.ChunkedArray) -> Iterator[Curves]:
     split = pc.struct_field(scores, "split").dictionary_encode()
     names, codes = split.dictionary.to_pylist(), split.indices.to_numpy(zero_copy_only=False)
     values = np.stack([pc.struct_field(scores, s).to_numpy(zero_copy_only=False) for s in SCORES], -1)
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    first = 0
-    for length in pc.list_value_length(column.combine_chunks()).to_pylist():
-        last = first + length
-        own = slice(ends[first], ends[last])
-        yield _curve(steps[first:last], counts[first:last], codes[own], names, values[own])
-        first = last
+    if ((values < 0) | (values > 1)).any() or (steps < 0).any():
+        raise ValueError("a score outside of [0, 1], or a step below 0")
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    first, begin = _starts(lengths), _starts(counts)
+    even = _even(lengths, counts, codes)
+    shared: dict[bytes, Any] = {}  # runs of one sweep have the same steps and splits
+    for row, length in enumerate(lengths):
+        own = slice(first[row], first[row + 1])
+        taken = slice(begin[own.start], begin[own.stop])
+        at = shared.setdefault(steps[own].tobytes(), steps[own])
+        if not (even[row] and length):
+            yield _uneven(at, counts[own], codes[taken], names, values[taken])
+            continue
+        width = counts[own.start]
+        used = codes[taken.start : taken.start + width]
+        kinds = shared.setdefault(b"splits" + used.tobytes(), tuple(names[c] for c in used))
+        yield Curves(at, kinds, values[taken].reshape(length, width, len(SCORES)))
 
 
-def _curve(steps: np.ndarray, counts: np.ndarray, codes: np.ndarray, names: list[str], values: np.ndarray) -> Curves:
-    """One run. Nearly always each checkpoint was scored on the same splits, and its scores are a block already."""
-    width = int(counts[0]) if len(counts) else 0
-    if (counts == width).all() and (codes.reshape(len(steps), width) == codes[:width]).all():
-        return Curves(steps, [names[c] for c in codes[:width]], values.reshape(len(steps), width, len(SCORES)))
+def _starts(lengths: np.ndarray) -> list[int]:
+    """Where each of several stretches begins, and the end of the last."""
+    return [0, *np.cumsum(lengths).tolist()]
+
+
+def _even(lengths: np.ndarray, counts: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(row,): whether each checkpoint of a run was scored on the same splits, so that its scores are a block already.
+
+    lengths: checkpoints of each row. counts: scores of each checkpoint. codes: the split of each score.
+    """
+    first, begin = np.array(_starts(lengths)), np.array(_starts(counts))
+    row = np.repeat(np.arange(len(lengths)), lengths)  # of each checkpoint
+    odd = counts != counts[first[row]]
+    # Each score beside the one at the same place in its run's first checkpoint.
+    place = np.arange(len(codes)) - np.repeat(begin[:-1], counts)
+    model = np.minimum(np.repeat(begin[first[row]], counts) + place, len(codes) - 1)
+    other = codes != codes[model]
+    number = len(lengths)
+    uneven = np.bincount(row[odd], minlength=number) + np.bincount(np.repeat(row, counts)[other], minlength=number)
+    even: np.ndarray = uneven == 0
+    return even
+
+
+def _uneven(steps: np.ndarray, counts: np.ndarray, codes: np.ndarray, names: list[str], values: np.ndarray) -> Curves:
+    """One run whose checkpoints were scored on several sets of splits."""
     used, places = np.unique(codes, return_inverse=True)
     block = np.full((len(steps), len(used), len(SCORES)), np.nan)
     block[np.repeat(np.arange(len(steps)), counts), places] = values

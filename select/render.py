@@ -6,6 +6,7 @@ from mgx.select.criteria import METHODS
 from mgx.select.metrics import TITLES
 from mgx.select.second_metric import other_metric
 from mgx.select.table import LEGEND, Cell, Mark, Row, Table
+from mgx.select.text_grid import points
 
 Line = tuple[str, ...]
 SHOWN_NOTES = 5  # of those that records carry; a data set of 300 classes can have one for each
@@ -32,11 +33,6 @@ def remark(cell: Cell) -> str:
     if not 0 < cell.trials < cell.asked:
         return "".join(signs.values())
     return f" {cell.trials}/{cell.asked}" + "".join(sign for m, sign in signs.items() if m != "incomplete")
-
-
-def gain_text(gain: float | None) -> str:
-    """`+2.1` points, with a real minus sign."""
-    return "" if gain is None else f"{100 * gain:+.1f}".replace("-", "−")
 
 
 def heading(table: Table) -> str:
@@ -71,7 +67,7 @@ def body(table: Table) -> Iterator[tuple[Row, Line]]:
         texts = [row_name(row), *(cell_text(c) for c in row.cells)]
         texts += [cell_text(row.average)] if table.average_named else []
         texts += [number_text(Cell(row.average.also))] if also_named(table) else []
-        texts += [gain_text(row.gain)] if has_gains(table) else []
+        texts += [points(row.gain, none="")] if has_gains(table) else []
         yield row, tuple(texts)
 
 

@@ -44,10 +44,13 @@ def report(
     output: Path,
     no_figures: bool,
 ) -> None:
-    from mgx.select.cli import look, need_folder, tell, write_page
+    from mgx.select.cli import look, need_folder, tell
     from mgx.select.questions import sections_of
+    from mgx.select.report import write_report
+    from mgx.shared.progress import say
 
     need_folder(output)
     overview = look(home, method, dataset, perceptor, protocol, setting, metric, source)
-    write_page(output, home, overview, sections_of(home, overview), figures=not no_figures)
+    write_report(output, home, overview, sections_of(home, overview), figures=not no_figures)
+    say(f"report: {output}")
     tell(overview)

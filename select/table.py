@@ -10,7 +10,7 @@ from typing import Literal
 
 from mgx.select.aggregate import average, estimate
 from mgx.select.boards import Board
-from mgx.select.criteria import METHODS, Choice, NoChoice
+from mgx.select.criteria import METHODS, Choice, Grid, NoChoice
 from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
 from mgx.select.metrics import TITLES, Metric, as_published, default_metric, scored
 from mgx.shared.records import RunRecord, Split
@@ -130,8 +130,27 @@ class Table:
         return sum(c.averaged for c in self.columns) > 1
 
 
-def tabulate(board: Board, method: str, metric: Metric | None = None, leaks: Sequence[str] = ()) -> Table:
-    """The table of one method.
+class Grids:
+    """What the methods choose from, made once for all tables of a board."""
+
+    def __init__(self, board: Board) -> None:
+        self._groups: dict[tuple[str, int], list[RunRecord]] = {}
+        for name, records in board.algorithms.items():
+            for record in records:
+                self._groups.setdefault((name, record.run.trial_seed), []).append(record)
+        self._made: dict[tuple[str, int, str], Grid] = {}
+
+    def of(self, algorithm: str, trial_seed: int, test: str) -> Grid:
+        key = (algorithm, trial_seed, test)
+        if key not in self._made:
+            self._made[key] = Grid(self._groups.get(key[:2], ()), test)
+        return self._made[key]
+
+
+def tabulate(
+    board: Board, method: str, metric: Metric | None = None, leaks: Sequence[str] = (), grids: Grids | None = None
+) -> Table:
+    """The table of one method; `grids` are those of the board, if there will be several tables.
 
     `leaks`: modalities that are the bare class name, left out of TM's mean and of the average. The published
     protocol keeps them in both.
@@ -146,7 +165,8 @@ def tabulate(board: Board, method: str, metric: Metric | None = None, leaks: Seq
     bare = [_floor(name, of, tests, metric) for name, of in floors]
     names = sorted(board.baselines, key=lambda n: (n != ZERO_SHOT, n))
     before = [_baseline(board, n, tests, metric, "baseline") for n in names if n != PROBE]
-    learners = [_algorithm(board, n, tests, method, metric, leaks) for n in sorted(board.algorithms, key=_place)]
+    grids = grids or Grids(board)
+    learners = [_algorithm(board, n, tests, method, metric, leaks, grids) for n in sorted(board.algorithms, key=_place)]
     after = [_baseline(board, n, tests, metric, "probe") for n in names if n == PROBE]
     columns = tuple(_column(t, tests[t], metric, [r.cells[i] for r in learners], leaks) for i, t in enumerate(tests))
     rows = _compared([*bare, *before, *learners, *after], columns)
@@ -176,13 +196,13 @@ def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, 
 
 
 def _algorithm(
-    board: Board, name: str, tests: dict[str, Split], method: str, metric: Metric, leaks: Sequence[str]
+    board: Board, name: str, tests: dict[str, Split], method: str, metric: Metric, leaks: Sequence[str], grids: Grids
 ) -> Row:
-    by_trial: dict[int, list[RunRecord]] = {}
-    for record in board.algorithms[name]:
-        by_trial.setdefault(record.run.trial_seed, []).append(record)
-    asked = {t: board.expected.get((name, t), {}) for t in tests}
-    cells = tuple(_chosen(by_trial, asked[t], t, split, method, metric, leaks) for t, split in tests.items())
+    cells = tuple(
+        _chosen({trial: grids.of(name, trial, t) for trial in sorted(own)}, own, split, method, metric, leaks)
+        for t, split in tests.items()
+        for own in [board.expected.get((name, t), {})]
+    )
     family: Family = next((r.family for r in board.algorithms[name] if r.family), "")
     return Row(name, "algorithm", family, cells, Cell(), title=title_of(board, name))
 
@@ -194,16 +214,15 @@ def title_of(board: Board, name: str) -> str:
 
 
 def _chosen(
-    by_trial: dict[int, list[RunRecord]],
+    by_trial: dict[int, Grid],
     asked: Mapping[int, int],
-    test: str,
     split: Split,
     method: str,
     metric: Metric,
     leaks: Sequence[str],
 ) -> Cell:
     """One choice a trial, then the mean over trials. `asked`: trial seed -> number of hyperparameter seeds."""
-    outcomes = {t: METHODS[method].choose(by_trial.get(t, ()), test, metric, leaks) for t in sorted(asked)}
+    outcomes = {trial: METHODS[method].choose(grid, metric, leaks) for trial, grid in by_trial.items()}
     picked = tuple(
         Picked(t, c.hparams_seed, c.step, c.validation, c.value) for t, c in outcomes.items() if isinstance(c, Choice)
     )

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import IO
+
+from mgx.select import terminal
+from mgx.select.pipe_table import escape_markdown, pipe_table
 
 
 @dataclass(frozen=True)
@@ -19,54 +23,27 @@ class Sheet:
 
 def to_terminal(sheet: Sheet, stream: IO[str]) -> None:
     """Print with rules; a number is never folded or cut off, however narrow the window."""
-    from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table as Grid
     from rich.text import Text
 
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
-    if sheet.title:
-        console.print(Text(sheet.title, style="bold"))
-    if sheet.rows:
-        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, header_style="bold")
-        for number, name in enumerate(sheet.header):
-            grid.add_column(Text(name), justify="left" if number in sheet.left else "right", no_wrap=True)
-        for number, row in enumerate(sheet.rows):
-            if number in sheet.rules:
-                grid.add_section()
-            grid.add_row(*(Text(t, style="" if column else "bold") for column, t in enumerate(row)))
-        wide = console.options.update(max_width=1000)
-        window = console.width
-        console.width = max(window, Measurement.get(console, wide, grid).maximum)
-        console.print(grid)
-        console.width = window
-    for note in sheet.notes:
-        console.print(Text(note, style="dim"))
-    console.print()
+    rows = [terminal.Row(row, {0: "bold"}) for row in sheet.rows]
+    ends = [0, *(n for n in sheet.rules if n), len(rows)]
+    groups = [rows[first:last] for first, last in pairwise(ends) if first < last]
+    titles = [Text(sheet.title, style="bold")] if sheet.title else []
+    terminal.print_grid(terminal.Grid(sheet.header, groups, sheet.left), titles, sheet.notes, stream)
 
 
 def to_markdown(sheet: Sheet) -> str:
     """A pipe table with its title and notes."""
-    lines = ["| " + " | ".join(map(escaped, line)) + " |" for line in (sheet.header, *sheet.rows)]
-    aligned = "".join(":--|" if n in sheet.left else "--:|" for n in range(len(sheet.header)))
-    lines.insert(1, f"|{aligned}")
-    parts = [f"### {escaped(sheet.title)}"] if sheet.title else []
-    parts += ["\n".join(lines)] if sheet.rows else []
-    parts += ["\n".join(f"- {escaped(n)}" for n in sheet.notes)] if sheet.notes else []
+    parts = [f"### {escape_markdown(sheet.title)}"] if sheet.title else []
+    parts += [pipe_table([sheet.header, *sheet.rows], sheet.left)] if sheet.rows else []
+    parts += ["\n".join(f"- {escape_markdown(n)}" for n in sheet.notes)] if sheet.notes else []
     return "\n\n".join(parts) + "\n"
 
 
-def escaped(text: str) -> str:
-    """Text that Markdown and the HTML inside it leave alone."""
-    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-    return "".join(f"\\{c}" if c in "\\`*_|[]~" else c for c in plain)
-
-
-def points(value: float | None, digits: int = 1) -> str:
+def points(value: float | None, digits: int = 1, none: str = "-") -> str:
     """`+2.1` of a difference of shares, with a real minus sign; a dash for None."""
     if value is None:
-        return "-"
+        return none
     return f"{100 * value:+.{digits}f}".replace("-", "−")
 
 

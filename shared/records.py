@@ -7,8 +7,10 @@ A file is written once, whole. A line carries a checksum of itself. Records hold
 names: the same run gives the same record.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +21,12 @@ import numpy as np
 from mgx.shared.errors import MISSHAPEN, Damaged
 from mgx.shared.files import canonical, digest, remove_drafts_of, write_whole
 from mgx.shared.home import Home
+from mgx.shared.record_checks import check_outcome, check_run, check_scores, check_steps, text
 from mgx.shared.work_locks import lock
 
 SCHEMA = 2
+KEY = 20  # digits of a run's key
+CHECK = len('{"check":"0123456789abcdef",')  # how a line begins, its keys being sorted
 Value = int | float | str | bool
 
 
@@ -58,7 +63,13 @@ class Run:
     @cached_property
     def key(self) -> str:
         """The run's name: a hash of all that it depends on."""
-        return digest({f.name: getattr(self, f.name) for f in fields(self)})[:20]
+        return digest({f.name: getattr(self, f.name) for f in fields(self)})[:KEY]
+
+
+def with_key(run: Run, key: str) -> Run:
+    """The run with the key that its reader found by a shorter way, so that it is not computed again."""
+    run.__dict__["key"] = key  # where cached_property looks first
+    return run
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,19 @@ class Curves(Sequence[Checkpoint]):
         """Any checkpoints in columns."""
         if isinstance(checkpoints, Curves):
             return checkpoints
-        splits = list(dict.fromkeys(split for c in checkpoints for split in c.scores))
-        values = np.full((len(checkpoints), len(splits), len(SCORES)), np.nan)
-        for own, checkpoint in zip(values, checkpoints, strict=True):
-            for split, score in checkpoint.scores.items():
-                own[splits.index(split)] = score.accuracy, score.balanced_accuracy, score.macro_f1
-        return Curves(np.array([c.step for c in checkpoints], np.int64), splits, values)
+        return Curves.from_plain(
+            [{"step": c.step, "scores": {k: vars(s) for k, s in c.scores.items()}} for c in checkpoints]
+        )
+
+    @staticmethod
+    def from_plain(checkpoints: Sequence[Mapping[str, Any]]) -> "Curves":
+        """Checkpoints as JSON gives them, in columns."""
+        splits = list(dict.fromkeys(split for c in checkpoints for split in c["scores"]))
+        none = (np.nan,) * len(SCORES)
+        taken = [{k: [s[name] for name in SCORES] for k, s in c["scores"].items()} for c in checkpoints]
+        values = np.array([[own.get(split, none) for split in splits] for own in taken], np.float64)
+        shape = len(checkpoints), len(splits), len(SCORES)
+        return Curves(np.array([c["step"] for c in checkpoints], np.int64), splits, values.reshape(shape))
 
     def column(self, split: str, score: str) -> np.ndarray:
         """(checkpoint,): one number of `SCORES` on one split, NaN where it was not taken."""
@@ -170,40 +188,66 @@ class RunRecord:
     @staticmethod
     def from_json(line: str, where: str) -> "RunRecord":
         """Read one line. Damaged says where and why."""
+        run, body = _sound(line, where)
         try:
-            body = json.loads(line)
-            check = body.pop("check")
-            if digest(body)[:16] != check:
-                raise Damaged(f"{where}: the record does not match its checksum.")
-            if body.pop("schema") != SCHEMA:
-                raise Damaged(f"{where}: written by another version of mgx.")
-            key = body.pop("key")
-            record = _record(body)
-        except Damaged:
-            raise
+            return _record(run, body)
         except MISSHAPEN as error:
-            raise Damaged(f"{where}: not a run record ({type(error).__name__}: {error}).") from error
-        if record.run.key != key:
-            raise Damaged(f"{where}: the run does not match its key.")
-        return record
+            raise _not_a_record(where, error) from error
 
 
 def run_of(body: Mapping[str, Any]) -> Run:
-    """A run from plain data, as `asdict` and JSON give it."""
+    """A run from plain data, as `asdict` and JSON give it. An error of MISSHAPEN says what is wrong with it."""
+    check_run(body)
     return Run(**{**body, "train": tuple(body["train"]), "test": tuple(body["test"])})
 
 
-def _record(body: dict[str, Any]) -> RunRecord:
-    return RunRecord(
-        run=run_of(body.pop("run")),
-        classes=tuple(body.pop("classes")),
-        splits={k: Split(s["rows"], tuple(s["counts"])) for k, s in body.pop("splits").items()},
-        checkpoints=tuple(
-            Checkpoint(c["step"], {k: Score(**s) for k, s in c["scores"].items()}) for c in body.pop("checkpoints")
-        ),
-        notes=tuple(body.pop("notes")),
-        **body,
-    )
+def _sound(line: str, where: str) -> tuple[Run, dict[str, Any]]:
+    """The run of a line that matches its checksum, and what else the line holds; Damaged if it is no such line."""
+    try:
+        body: dict[str, Any] = json.loads(line)
+        check = body.pop("check")
+        # Quick for a line as `to_json` writes it; another order of keys, or blanks, cost an encoding.
+        rest = "{" + line[CHECK:]
+        if check != hashlib.sha256(rest.encode()).hexdigest()[:16] and check != digest(body)[:16]:
+            raise Damaged(f"{where}: the record does not match its checksum.")
+        if body.pop("schema") != SCHEMA:
+            raise Damaged(f"{where}: written by another version of mgx.")
+        run = run_of(body.pop("run"))
+        if run.key != body.pop("key"):
+            raise Damaged(f"{where}: the run does not match its key.")
+        return run, body
+    except Damaged:
+        raise
+    except MISSHAPEN as error:
+        raise _not_a_record(where, error) from error
+
+
+def _not_a_record(where: str, error: Exception) -> Damaged:
+    return Damaged(f"{where}: not a run record ({type(error).__name__}: {error}).")
+
+
+def _record(run: Run, body: Mapping[str, Any]) -> RunRecord:
+    """`body`: all but the run."""
+    check_outcome(body)
+    splits = {name: Split(own["rows"], tuple(own["counts"])) for name, own in body["splits"].items()}
+    lists = {name: tuple(body[name]) for name in ("classes", "notes")}
+    curves = _curves(body["checkpoints"], splits)
+    return RunRecord(**{**body, **lists, "run": run, "splits": splits, "checkpoints": curves})
+
+
+def _curves(checkpoints: Sequence[Mapping[str, Any]], splits: Mapping[str, Split]) -> Curves:
+    """Checkpoints that are numbers on known splits, and nothing else."""
+    if not isinstance(checkpoints, list):
+        raise TypeError(f"checkpoints are {checkpoints!r:.60}")
+    for checkpoint in checkpoints:
+        if {*checkpoint} != {"step", "scores"} or not splits.keys() >= checkpoint["scores"].keys():
+            raise ValueError(f"a checkpoint is {checkpoint!r:.60}")
+    scores = [score for c in checkpoints for score in c["scores"].values()]
+    if strange := next((s for s in scores if {*s} != {*SCORES}), None):
+        raise ValueError(f"a score is {strange!r:.60}")
+    check_steps([c["step"] for c in checkpoints])
+    check_scores([value for score in scores for value in score.values()])
+    return Curves.from_plain(checkpoints)
 
 
 def records_path(home: Home, runs: Sequence[Run]) -> Path:
@@ -247,29 +291,54 @@ def each_record(
     hide a month of good ones.
     """
     found: set[str] = set()
-    for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
-        names = path.relative_to(home.runs).parts
-        if any(
-            wanted and own not in wanted for own, wanted in zip(names, (dataset, perceptor, algorithm), strict=False)
-        ):
-            continue
+    for path in _files(home, dataset, perceptor, algorithm):
         for record in _readable(path, refused):
             if record.run.key not in found:
                 found.add(record.run.key)
                 yield record
 
 
+def _files(home: Home, *wanted: Sequence[str]) -> Iterator[Path]:
+    """The files of records of the data sets, perceptors and algorithms that are wanted, of which none means all."""
+    for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
+        own = path.relative_to(home.runs).parts[:3]
+        if all(not names or name in names for name, names in zip(own, wanted, strict=True)):
+            yield path
+
+
 def _readable(path: Path, refused: Refused) -> Iterator[RunRecord]:
+    for where, line in _lines(path, refused):
+        try:
+            yield RunRecord.from_json(line, where)
+        except Damaged as error:
+            refused.reasons.append(str(error))
+
+
+def _lines(path: Path, refused: Refused) -> Iterator[tuple[str, str]]:
+    """Each line with its place. Only the sign that `write_records` ends lines with does: texts may hold others."""
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
         refused.reasons.append(f"{path}: cannot be read: {error}")
         return
     for number, line in enumerate(lines, 1):
         try:
-            yield RunRecord.from_json(line, f"{path}:{number}")
-        except Damaged as error:
-            refused.reasons.append(str(error))
+            if line:
+                yield f"{path}:{number}", line.decode()
+        except UnicodeDecodeError as error:
+            refused.reasons.append(f"{path}:{number}: no text: {error}")
+
+
+def recorded_keys(
+    home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = (), algorithm: Sequence[str] = ()
+) -> set[str]:
+    """Keys of the runs that have a record. Quicker than reading these: scores are left to their checksums."""
+    found: set[str] = set()
+    for path in _files(home, dataset, perceptor, algorithm):
+        for where, line in _lines(path, Refused()):
+            with suppress(Damaged):
+                found.add(_sound(line, where)[0].key)
+    return found
 
 
 def read_states(home: Home, refused: Refused) -> dict[str, str]:
@@ -311,8 +380,8 @@ def read_sweeps(home: Home, refused: Refused) -> list[Sweep]:
     sweeps = []
     for path in sorted((home.runs / "sweeps").glob("*.json")):
         try:
-            body = json.loads(path.read_text())
-            sweeps.append(Sweep(body["command"], tuple(map(run_of, body["runs"]))))
+            body = json.loads(path.read_bytes())
+            sweeps.append(Sweep(text(body["command"]), tuple(map(run_of, body["runs"]))))
         except (OSError, *MISSHAPEN) as error:
             refused.reasons.append(f"{path}: not a sweep ({error}).")
     return sweeps

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mgx.extract.weights.hub_models import CONFIG, INDEX, OLDER, WHOLE
-from mgx.shared.errors import Damaged, NotThere
+from mgx.shared.errors import MISSHAPEN, Damaged, NotThere
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A description that came with a model."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, *MISSHAPEN) as error:
         raise Damaged(f"{path} is no JSON: {error}. Fetch the model again.") from error
     if not isinstance(found, dict):
         raise Damaged(f"{path} holds no table. Fetch the model again.")

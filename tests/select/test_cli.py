@@ -12,6 +12,7 @@ from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Sweep, write_records, write_sweep
 from tests.select.conftest import ALL, Mgx, fill, make_record, sweep_records
+from tests.shared.foreign import foreign_lines
 
 
 def test_all_three_tables_and_the_coverage(mgx: Mgx, full_home: Home) -> None:
@@ -161,40 +162,53 @@ def test_many_complaints_are_summed_up(mgx: Mgx, full_home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_is_written_whole(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+def test_the_report_is_written_whole(any_mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    code, _, err = mgx("--report", str(tmp_path / "out" / "report.html"))
+    code, _, err = any_mgx("report", "--out", str(tmp_path / "out" / "report.html"))
     assert code == 0
     assert f"report: {tmp_path / 'out' / 'report.html'}" in err
     assert (tmp_path / "out" / "report.html").read_text().rstrip().endswith("</html>")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
-def test_a_report_into_no_folder_is_refused_at_once(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
-    code, out, err = mgx("--report", str(tmp_path / "typo" / "report.html"))
+def test_foreign_records_with_sound_checksums_hide_nothing(mgx: Mgx, full_home: Home) -> None:
+    """A line for every field with a value of another type: none brings the command down."""
+    _, tables, _ = mgx("--dataset", "toys", "--perceptor", "tiny")
+    lines = [line for _, line in foreign_lines(make_record(("depth",), {0: {"depth/test": 0.5}}, dataset="other"))]
+    folder = full_home.runs / "other/tiny/erm"
+    folder.mkdir(parents=True)
+    (folder / "x.jsonl").write_text("\n".join(lines))
+    code, out, err = mgx()
+    assert code == 0
+    assert all(line in out for line in tables.splitlines())
+    assert f"  {folder / 'x.jsonl'}:" in err
+    assert "unexpected" not in err
+
+
+def test_a_report_into_no_folder_is_refused_at_once(any_mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
+    code, out, err = any_mgx("report", "--out", str(tmp_path / "typo" / "report.html"))
     assert (code, out) == (2, "")
     assert f"no folder {tmp_path / 'typo'} to write report.html into" in err
     assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.slow
-def test_the_report_is_there_even_if_nobody_reads_the_tables(full_home: Home, tmp_path: Path) -> None:
-    """`mgx select --report FILE | head`, with a reader that is gone before the first line."""
+def test_figures_are_there_even_if_nobody_reads_the_tables(full_home: Home, tmp_path: Path) -> None:
+    """`mgx select --figures DIR | head`, with a reader that is gone before the first line."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-c", "from mgx.shared.cli import main; main()", "--home", str(full_home.root)]
     rooms = {f"MGX_{room}" for room in ("DATASETS", "CHECKPOINTS", "EMBEDDINGS", "RUNS")}
     environment = {name: value for name, value in os.environ.items() if name not in rooms}
-    report = tmp_path / "report.html"
     subprocess.run(
-        [*command, "select", "--report", str(report)],
+        [*command, "select", "--figures", str(tmp_path / "figures")],
         stdout=writer,
         stderr=subprocess.DEVNULL,
         env=environment,
         check=False,  # a closed pipe may end the command with any code
     )
     os.close(writer)
-    assert report.read_text().rstrip().endswith("</html>")
+    assert (tmp_path / "figures" / "captions.txt").is_file()
 
 
 def test_a_mark_of_any_table_is_explained_below_the_last(mgx: Mgx, home: Home) -> None:

@@ -5,12 +5,26 @@ from collections.abc import Sequence
 
 import pytest
 
-from mgx.select.criteria import METHODS, Choice, NoChoice, find_methods, loo, oracle, tm
+from mgx.select import criteria
+from mgx.select.criteria import METHODS, Choice, Grid, NoChoice, find_methods
+from mgx.select.metrics import Metric
 from mgx.select.overview import survey
 from mgx.shared.errors import UnknownName
 from mgx.shared.home import Home
 from mgx.shared.records import RunRecord, write_records
 from tests.select.conftest import make_record, sweep_records
+
+
+def tm(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoChoice:
+    return criteria.tm(Grid(records, test), metric)
+
+
+def oracle(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoChoice:
+    return criteria.oracle(Grid(records, test), metric)
+
+
+def loo(records: Sequence[RunRecord], test: str, metric: Metric) -> Choice | NoChoice:
+    return criteria.loo(Grid(records, test), metric)
 
 
 def single(scores: dict[int, Sequence[float]], seed: int = 0, **rest: object) -> RunRecord:
@@ -131,10 +145,10 @@ def test_loo_needs_three_modalities() -> None:
 def test_a_diverged_run_is_never_chosen_but_counted(method: str) -> None:
     good = single({300: (0.3, 0.4, 0.4, 0.4)}, 0)
     bad = single({300: (0.9, 0.9, 0.9, 0.9)}, 1, status="diverged")
-    outcome = METHODS[method].choose([good, bad], "depth", "accuracy")
+    outcome = METHODS[method].choose(Grid([good, bad], "depth"), "accuracy", ())
     assert isinstance(outcome, Choice)
     assert (outcome.hparams_seed, outcome.candidates, outcome.diverged) == (0, 1, 1)
-    assert METHODS[method].choose([bad], "depth", "accuracy") == NoChoice("diverged", 1)
+    assert METHODS[method].choose(Grid([bad], "depth"), "accuracy", ()) == NoChoice("diverged", 1)
 
 
 def test_a_diverged_pair_costs_loo_its_seed() -> None:
@@ -153,7 +167,7 @@ def test_a_diverged_pair_costs_loo_its_seed() -> None:
 
 @pytest.mark.parametrize("method", ["tm", "loo", "oracle"])
 def test_nothing_to_choose_from(method: str) -> None:
-    assert METHODS[method].choose([], "depth", "accuracy") == NoChoice("not run")
+    assert METHODS[method].choose(Grid([], "depth"), "accuracy", ()) == NoChoice("not run")
 
 
 def test_methods_are_found_by_name() -> None:
@@ -278,7 +292,7 @@ def test_the_rules_agree_with_their_sentences_on_made_up_sweeps(method: str) -> 
                 }
                 records.append(make_record(test, scores, seed))
         draw.shuffle(records)
-        outcome = METHODS[method].choose(records, "depth", "accuracy")
+        outcome = METHODS[method].choose(Grid(records, "depth"), "accuracy", ())
         found = (outcome.hparams_seed, outcome.step) if isinstance(outcome, Choice) else None
         assert found == by_the_sheet(method, records)
         chosen_ones += found is not None

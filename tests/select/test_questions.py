@@ -180,7 +180,7 @@ def test_damage_on_either_side_is_told(mgx: Mgx, full_home: Home, tmp_path: Path
         (("--compare", "published", "--metric", "f1"), "--metric f1: what was published is accuracy."),
         (("--compare", "published", "--dataset", "toys"), "no published data set 'toys'. There are: msrvtt, nyudv2"),
         (("--claims", "papers"), "no source of numbers 'papers'. There are: records, published."),
-        (("--statistics", "--report", "page.html"), "--report and --figures are of the tables"),
+        (("--statistics", "--figures", "figures"), "--figures are of the tables"),
         (("--claims", "--diagram", "ranks.svg"), "--diagram shows the ranks of --statistics"),
         (("--statistics", "--diagram", "ranks.png"), "ranks.png: a diagram is written as .svg or .pdf"),
         (("--statistics", "--diagram", "nowhere/ranks.svg"), "no folder nowhere to write ranks.svg into"),

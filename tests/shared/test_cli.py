@@ -112,5 +112,8 @@ def test_doctor_says_what_is_missing(home, capsys):
 
 def test_demo_dry_run_names_the_commands(home, capsys):
     assert run(["--home", str(home.root), "demo", "--dry-run"]) == 0
-    assert "mgx extract --dataset homeobjects --perceptor litebind" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "mgx extract --dataset homeobjects --perceptor litebind" in said
+    # The page is the one of `mgx report`, with all its sections.
+    assert "[4/4] the same as a page, with figures: mgx report --dataset homeobjects --perceptor litebind --out" in said
     assert not home.root.exists()

@@ -39,12 +39,13 @@ VERSIONS = ("mgx-bench", "torch", "numpy", "zarr", "transformers")
 HELD = 2**40  # the place of the lock, beyond every log's end
 
 COVER = "***"
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|AUTH", re.IGNORECASE)
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_|API|ACCESS)KEYS?(?:_|$)|AUTH", re.IGNORECASE)
 SECRETS = (
     (re.compile(r"(?<=://)[^\s/@'\"]+@"), f"{COVER}@"),  # user:password@host
     (re.compile(r"(https?://[^\s?'\"]+\?)[^\s'\"]+"), rf"\1{COVER}"),  # signed addresses
     (re.compile(r"(?i)\b(bearer|basic|token)(\s+)[\w.~+/=-]{8,}"), rf"\1\2{COVER}"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), COVER),
+    (re.compile(r"(\b[A-Z0-9_]*KEY=['\"]?)[^\s'\",]+"), rf"\1{COVER}"),
     (re.compile(r"(?i)([\w-]*(?:token|secret|passw\w*|api[_-]?key))([ =:]+['\"]?)[^\s'\",]+"), rf"\1\2{COVER}"),
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

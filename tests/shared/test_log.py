@@ -129,6 +129,7 @@ SECRET = "s3cr3t-of-mine"
         f"Authorization: Bearer {SECRET}",
         f"--token {SECRET}",
         f"HF_TOKEN={SECRET}",
+        f"DEPLOY_KEY={SECRET}",
         f"api_key: {SECRET}",
         f"password='{SECRET}'",
         f"what the environment holds, {SECRET}, under no name",
@@ -147,6 +148,15 @@ def test_no_secret_is_said_or_logged(text, home, monkeypatch, capsys):
         call.finish(1)
     assert SECRET not in call.path.read_text() and call.path.read_text().count(log.COVER) >= 4
     assert SECRET not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["DEPLOY_KEY", "AWS_SECRET_ACCESS_KEY", "OPENAI_APIKEY", "SSH_KEYS", "KEY", "KEY_OF_MINE"]
+)
+def test_variables_whose_names_speak_of_keys_are_covered(name, monkeypatch):
+    monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("KEYBOARD", "qwertz-layout")
+    assert covered(f"under no name {SECRET}, and qwertz-layout") == "under no name ***, and qwertz-layout"
 
 
 def test_a_token_of_the_hub_is_covered_wherever_it_stands():

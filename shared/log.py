@@ -1,6 +1,6 @@
 """The log of a command: what it said and how far it was, one JSON object a line.
 
-    <home>/logs/<date>-<command>-<pid>.jsonl    time, event, and what belongs to it
+    <home>/logs/<date>-<command>-<pid>-<token>.jsonl    time, event, and what belongs to it
         start                                   the command line, versions, host, process
         say                                     a line for the person at the terminal, with its level
         begin, progress, finished               a job: what, unit, done, total; `seconds` since it began
@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mgx.shared.home import Home
 
@@ -89,9 +90,10 @@ class CommandLog(logging.Handler):
 
     def __init__(self, home: Home, name: str, args: Sequence[str]) -> None:
         super().__init__(logging.DEBUG)
-        self.path = home.logs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}-{os.getpid()}.jsonl"
+        self.path = home.logs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}-{os.getpid()}-{uuid4().hex[:6]}.jsonl"
         self._waiting: list[str] | None = []
         self._file: int | None = None
+        self._torn = ""  # what ends a line that was cut short
         self._tell("start", {"command": shlex.join(["mgx", *map(covered, args)]), **_where()})
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -134,8 +136,11 @@ class CommandLog(logging.Handler):
 
     def _write(self, text: str) -> None:
         assert self._file is not None
+        text = self._torn + text
         with suppress(OSError):  # the disk is full, perhaps: the work goes on, and the log when there is room again
-            os.write(self._file, text.encode())
+            written = os.write(self._file, text.encode())
+            # Of a line that the disk took half of nothing more is written, but the end, so that the next one is whole.
+            self._torn = "" if written == len(text) else "\n"
 
 
 def _covered(value: Any) -> Any:

@@ -159,6 +159,30 @@ def test_variables_whose_names_speak_of_keys_are_covered(name, monkeypatch):
     assert covered(f"under no name {SECRET}, and qwertz-layout") == "under no name ***, and qwertz-layout"
 
 
+def test_a_line_that_was_cut_short_spoils_no_other(home, monkeypatch):
+    """The disk took half of it."""
+    call, write = CommandLog(home, "learn", []), os.write
+    VOICE.addHandler(call)
+    try:
+        note("begin", what="a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda file, text: write(file, text[:20]))
+            note("progress", what="b")
+        note("progress", what="c")
+    finally:
+        VOICE.removeHandler(call)
+        call.finish(0)
+    lines = call.path.read_text().splitlines()
+    assert len(lines[2]) == 20
+    assert [json.loads(line)["event"] for line in lines[:2] + lines[3:]] == ["start", "begin", "progress", "end"]
+
+
+def test_commands_of_one_second_and_one_number_have_logs_of_their_own(home, monkeypatch):
+    """As in two containers that share a home directory."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    assert len({CommandLog(home, "learn", []).path for _ in range(20)}) == 20
+
+
 def test_a_token_of_the_hub_is_covered_wherever_it_stands():
     assert covered("see hf_abcdefghijklmnop.") == "see ***."
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mgx.shared.engine import apart, engine_options, make_engine
-from mgx.shared.errors import WorkFailed
+from mgx.shared.errors import DiskFull, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.log import note
 from mgx.shared.options import device_option, json_option, modality_filter, replace_option
@@ -130,8 +130,12 @@ def extract(
             perceptor.ready(opened.wanted_of(perceptor))
     how = How(shards, workers, batch, replace, retry_skipped)
     with progress() as bars:
-        outcomes = work_on(engine, home, order, opened, how, bars) if engine else _work(home, opened, how, device, bars)
-    if not outcomes:
+        failed: list[str] = []
+        if engine:
+            outcomes = work_on(engine, home, order, opened, how, bars)
+        else:
+            outcomes, failed = _work(home, opened, how, device, bars)
+    if not outcomes and not failed:
         return  # handed in
     for outcome in outcomes:
         note("store", **_counts(outcome))
@@ -155,22 +159,38 @@ def extract(
     bare = [outcome for outcome in outcomes if len(outcome.skipped) + len(outcome.without) == outcome.items]
     nothing = [f"{outcome.store}: not one item could be used." for outcome in bare]
     if refused := nothing + [line for outcome in outcomes for line in outcome.refused]:
-        raise WorkFailed("\n".join([*refused, f"When that is mended: {again} --retry-skipped"]))
+        refused.append(f"When that is mended: {again} --retry-skipped")
+    if failed or refused:
+        raise WorkFailed("\n".join([*failed, *refused]))
 
 
-def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress) -> "list[Outcome]":
-    """Every pass, in this process and its workers."""
+def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress) -> "tuple[list[Outcome], list[str]]":
+    """Every pass, in this process and its workers; and why passes failed, which stop no other."""
     from mgx.extract.job.batches import default_batch
     from mgx.extract.job.decoding import Decoding, default_workers
     from mgx.extract.job.passes import passes_of, run_pass
 
     done: dict[str, Outcome] = {}
+    failed: list[str] = []
     workers = default_workers() if how.workers is None else how.workers
-    with Decoding(opened.perceptors, opened.openings, workers, how.batch or default_batch(device)) as decoding:
-        for together in passes_of(opened.tasks):
-            for outcome in run_pass(together, decoding, home, bars, device, how.anew, how.retry):
-                done[outcome.store] = outcome
-    return [done[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in opened.tasks]
+    passes = iter(passes_of(opened.tasks))
+    together = next(passes, None)
+    while together:
+        # Other workers after a pass that failed: its own may be dead.
+        with Decoding(opened.perceptors, opened.openings, workers, how.batch or default_batch(device)) as decoding:
+            try:
+                while together:
+                    for outcome in run_pass(together, decoding, home, bars, device, how.anew, how.retry):
+                        done[outcome.store] = outcome
+                    together = next(passes, None)
+            except DiskFull:
+                raise
+            except WorkFailed as error:
+                failed.append(str(error))
+                warn(str(error))
+                together = next(passes, None)
+    stores = [f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}" for t in opened.tasks]
+    return [done[store] for store in stores if store in done], failed
 
 
 def _counts(outcome: "Outcome") -> dict[str, object]:
@@ -180,7 +200,11 @@ def _counts(outcome: "Outcome") -> dict[str, object]:
 
 def _track_counts(manifest: "Manifest", tasks: "Sequence[Task]", outcomes: "Sequence[Outcome]") -> Iterator[str]:
     """Where the tracks that were found leave what the manifest expects of all items."""
-    for task, outcome in zip(tasks, outcomes, strict=True):
+    by_store = {outcome.store: outcome for outcome in outcomes}
+    for task in tasks:
+        outcome = by_store.get(f"{task.plan.dataset}/{task.plan.perceptor}/{task.plan.modality}")
+        if outcome is None:
+            continue  # its pass failed
         expected = manifest.expect.per_modality.get(task.modality)
         if expected is None or not task.settings.track_of or outcome.refused:
             continue

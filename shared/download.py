@@ -34,7 +34,7 @@ from mgx.shared.errors import (
     WrongDigest,
     WrongLength,
 )
-from mgx.shared.files import room_for, sync, write_whole
+from mgx.shared.files import digest, room_for, sync, write_whole
 from mgx.shared.progress import Progress, Quiet, amount, say
 
 if TYPE_CHECKING:
@@ -73,6 +73,16 @@ class Address:
     def __str__(self) -> str:
         parts = urlsplit(self.url)
         return urlunsplit((*parts[:1], parts.netloc.rpartition("@")[2], *parts[2:]))
+
+    @property
+    def bare(self) -> str:
+        """What may be kept of it: without the query, in which many servers are told who asks."""
+        return str(self).partition("#")[0].partition("?")[0]
+
+    @property
+    def trace(self) -> str:
+        """The same, with a hash by which the whole can be known again."""
+        return f"{self.bare}#{digest(str(self))[:16]}"
 
 
 @dataclass(frozen=True)
@@ -216,7 +226,7 @@ def _require_same(response: "Response", address: Address, part: "Part", total: i
     known = part.notes
     moved = start is None or int(start[1]) != part.length
     other_size = None not in (total, known.get("size")) and total != known["size"]
-    same_address = known.get("url") == str(address)
+    same_address = known.get("url") == address.trace
     other_tag = same_address and known.get("etag") and response.headers.get("ETag", known["etag"]) != known["etag"]
     if moved or other_size or other_tag:
         part.discard()
@@ -296,7 +306,7 @@ class Part:
         if not self.length:
             return {}
         span = {"Range": f"bytes={self.length}-"}
-        if self.notes.get("url") == str(address) and (validator := _validator(self.notes)):
+        if self.notes.get("url") == address.trace and (validator := _validator(self.notes)):
             return span | {"If-Range": validator}
         if sha256:  # the digest will tell
             self.older = True
@@ -309,7 +319,7 @@ class Part:
         """Open the part for `add`, having noted of which file the bytes are."""
         headers = response.headers
         tag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
-        notes = {"url": str(address), "etag": tag, "modified": modified, "size": total}
+        notes = {"url": address.trace, "etag": tag, "modified": modified, "size": total}
         with room_for(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             if notes != self.notes:

@@ -16,7 +16,7 @@ from mgx.shared.errors import DiskFull
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success sync it and rename it, on any error remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Its own name keeps two writers of one file apart, on two machines too; the last rename wins with a whole file.
     draft = path.with_name(f".{path.name}.{uuid4().hex[:16]}.draft")
     try:
@@ -26,6 +26,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if need be, so that all of them outlive a power cut."""
+    if folder.is_dir():
+        return
+    new = [own for own in (folder, *folder.parents) if not own.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for own in reversed(new):
+        sync(own.parent)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -1,6 +1,6 @@
 """The log of a command: what it said and how far it was, one JSON object a line.
 
-    <home>/logs/<date>-<command>-<pid>.jsonl    time, event, and what belongs to it
+    <home>/logs/<date>-<command>-<pid>-<token>.jsonl    time, event, and what belongs to it
         start                                   the command line, versions, host, process
         say                                     a line for the person at the terminal, with its level
         begin, progress, finished               a job: what, unit, done, total; `seconds` since it began
@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mgx.shared.home import Home
 
@@ -39,12 +40,13 @@ VERSIONS = ("mgx-bench", "torch", "numpy", "zarr", "transformers")
 HELD = 2**40  # the place of the lock, beyond every log's end
 
 COVER = "***"
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|AUTH", re.IGNORECASE)
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(?:^|_|API|ACCESS)KEYS?(?:_|$)|AUTH", re.IGNORECASE)
 SECRETS = (
     (re.compile(r"(?<=://)[^\s/@'\"]+@"), f"{COVER}@"),  # user:password@host
     (re.compile(r"(https?://[^\s?'\"]+\?)[^\s'\"]+"), rf"\1{COVER}"),  # signed addresses
     (re.compile(r"(?i)\b(bearer|basic|token)(\s+)[\w.~+/=-]{8,}"), rf"\1\2{COVER}"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), COVER),
+    (re.compile(r"(\b[A-Z0-9_]*KEY=['\"]?)[^\s'\",]+"), rf"\1{COVER}"),
     (re.compile(r"(?i)([\w-]*(?:token|secret|passw\w*|api[_-]?key))([ =:]+['\"]?)[^\s'\",]+"), rf"\1\2{COVER}"),
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -88,9 +90,10 @@ class CommandLog(logging.Handler):
 
     def __init__(self, home: Home, name: str, args: Sequence[str]) -> None:
         super().__init__(logging.DEBUG)
-        self.path = home.logs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}-{os.getpid()}.jsonl"
+        self.path = home.logs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}-{os.getpid()}-{uuid4().hex[:6]}.jsonl"
         self._waiting: list[str] | None = []
         self._file: int | None = None
+        self._torn = ""  # what ends a line that was cut short
         self._tell("start", {"command": shlex.join(["mgx", *map(covered, args)]), **_where()})
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -133,8 +136,11 @@ class CommandLog(logging.Handler):
 
     def _write(self, text: str) -> None:
         assert self._file is not None
+        text = self._torn + text
         with suppress(OSError):  # the disk is full, perhaps: the work goes on, and the log when there is room again
-            os.write(self._file, text.encode())
+            written = os.write(self._file, text.encode())
+            # Of a line that the disk took half of nothing more is written, but the end, so that the next one is whole.
+            self._torn = "" if written == len(text) else "\n"
 
 
 def _covered(value: Any) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, MgxError, NotThere
-from mgx.shared.files import sync
+from mgx.shared.files import make_folder, sync
 from mgx.shared.home import Home
 from mgx.shared.item import PARTS
 from mgx.shared.pack_write import BLOCK, FORMAT, INDEX, README, VERSION
@@ -290,7 +290,7 @@ def _install(store: EmbeddingStore, home: Home, anew: bool) -> Installed:
             raise BadRequest(f"{obstacle} Put this one in its place with: --replace")
         if outcome != "same":
             discard(folder)
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.parent)
             store.folder.replace(folder)
             sync(folder.parent)
     return Installed(str(store), outcome, plan.items)

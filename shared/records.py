@@ -342,16 +342,29 @@ def recorded_keys(
 
 
 def read_states(home: Home, refused: Refused) -> dict[str, str]:
-    """Run key -> "finished" or "diverged", of all records. Quick: checksums are left to those who read the scores."""
+    """Run key -> "finished" or "diverged", of all records that match their checksums; scores are not looked at."""
     found: dict[str, str] = {}
     for path in sorted(home.runs.glob("*/*/*/*.jsonl")):
         try:
-            for line in path.read_bytes().splitlines():
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            refused.reasons.append(f"{path}: cannot be read: {error}")
+            continue
+        for number, line in enumerate(lines, 1):
+            try:
                 record = json.loads(line)
+                if not _intact(line, record.pop("check"), record):
+                    raise ValueError("it does not match its checksum")
                 found.setdefault(record["key"], record["status"])
-        except (OSError, *MISSHAPEN) as error:
-            refused.reasons.append(f"{path}: not run records ({type(error).__name__}: {error}).")
+            except MISSHAPEN as error:
+                refused.reasons.append(f"{path}:{number}: not a run record ({type(error).__name__}: {error}).")
     return found
+
+
+def _intact(line: bytes, check: str, body: Mapping[str, Any]) -> bool:
+    """Quick for a line as `to_json` writes it, which begins with the checksum."""
+    start = len('{"check":"0123456789abcdef",')
+    return hashlib.sha256(b"{" + line[start:]).hexdigest()[:16] == check or digest(body)[:16] == check
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from mgx.shared.errors import MISSHAPEN, BadEmbedding, BadRequest, Damaged, NotThere
-from mgx.shared.files import digest, file_digest, remove_drafts, sync, write_whole
+from mgx.shared.files import digest, file_digest, make_folder, remove_drafts, sync, write_whole
 from mgx.shared.home import Home
 from mgx.shared.registry import plain
 from mgx.shared.work_locks import lock
@@ -148,7 +148,7 @@ class EmbeddingStore:
             self.forget(shard)  # before its vectors change
         self._array[rows] = values
         chunk = self._chunk(shard)
-        for path in (chunk, chunk.parent, chunk.parent.parent):
+        for path in (chunk, *chunk.parents[:3]):
             sync(path)  # Zarr renames a finished chunk into place but does not sync it
         reasons = dict(sorted(skipped.items()))
         commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), media, reasons, sorted(absent))
@@ -411,7 +411,7 @@ def describe(folder: Path, plan: Plan, rows: Rows) -> None:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    (folder / "commits").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "commits")
     columns = {n: pyarrow.array(c, pyarrow.string()) for n, c in zip(COLUMNS, _columns(rows), strict=True)}
     table = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.table(columns), table)

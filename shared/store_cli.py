@@ -94,52 +94,44 @@ def _line(row: dict[str, Any]) -> str:
     return form.format(**row)
 
 
-def _verify(folder: Path, repair: bool) -> tuple[int, list[dict[str, object]]]:
-    """Shards checked, and a row for each thing that is wrong with a store."""
-    from mgx.shared.store import open_store
-
-    try:
-        found = open_store(folder)
-    except Damaged as error:
-        names = folder.parts[-3:]
-        again = f"mgx extract --dataset {names[0]} --perceptor {names[1]}"
-        return 0, [{"store": "/".join(names), "shard": None, "problem": str(error), "mend": again}]
-    rows: list[dict[str, object]] = []
-    for problem in found.flaws():
-        rows.append({"store": str(found), "shard": None, "problem": problem, "mend": ""})
-    for shard in range(found.plan.shards):
-        if problem := found.damage(shard) or "":
-            rows.append({"store": str(found), "shard": shard, "problem": problem, "mend": found.command})
-            if repair:
-                found.forget(shard)
-    return found.plan.shards, rows
-
-
 @store.command(epilog="\b\nExample:\n  mgx store verify --repair && mgx extract --dataset D --perceptor P")
 @filters
-@click.option("--repair", is_flag=True, help="Forget damaged shards; extracting again writes only those.")
+@click.option("--repair", is_flag=True, help="Forget what is damaged; the commands that made it make only that again.")
 @json_option()
 @click.pass_obj
 def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], repair: bool, as_json: bool) -> None:
-    """Recompute every checksum. Exit code 1 if a shard is damaged and was not repaired."""
+    """Recompute every checksum. Exit code 1 if anything is damaged and was not repaired.
+
+    Of stores, run records, sweeps and of strong perceptors that were trained.
+    """
+    from dataclasses import asdict
+
     from mgx.shared.store import store_folders
+    from mgx.shared.verification import verify_records, verify_store, verify_trained
 
     folders = list(store_folders(home, dataset, perceptor))
     if not folders and (dataset or perceptor):
         raise NotThere(f"no such embeddings in {home.embeddings}. What there is: mgx store list")
-    results = [_verify(folder, repair) for folder in folders]
+    results = [verify_store(folder, repair) for folder in folders]
     checked = sum(number for number, _ in results)
-    damaged = [row for _, rows in results for row in rows]
+    records, lines = verify_records(home, dataset, perceptor, repair)
+    trained, weights = verify_trained(home, dataset, perceptor)
+    found = [row for _, rows in results for row in rows]
+    damaged = [*found, *lines, *weights]
     if as_json:
-        click.echo(json.dumps({"checked": checked, "damaged": damaged}))
+        counts = {"checked": checked, "records": records, "trained": trained}
+        click.echo(json.dumps({**counts, "damaged": [asdict(row) for row in damaged]}))
     else:
-        say(f"{checked} shards checked, {len(damaged)} damaged")
+        say(f"{checked} shards checked, {len(found)} damaged")
+        if records or lines or trained:
+            say(f"{records} run records are sound, {len(lines)} lines or files are not; {trained} trained perceptors, "
+                f"{len(weights)} damaged")  # fmt: skip
         for row in damaged:
-            say(str(row["problem"]) + (f" Then: {row['mend']}" if row["mend"] else ""))
+            say(row.problem + (f" Then: {row.mend}" if row.mend else ""))
         if damaged and not repair:
             say("Forget what is damaged with: mgx store verify --repair")
     if damaged and not repair:
-        raise WorkFailed(f"{len(damaged)} damaged shards.")
+        raise WorkFailed(f"{len(damaged)} damaged.")
 
 
 @store.command(epilog=PACK_EXAMPLE)

@@ -285,7 +285,7 @@ def _downloaded(
         progress=progress,
         patience=request.patience,
     )
-    origin = str(Address(receipt.url))
+    origin = Address(receipt.url).bare
     return Record(source.id, file.path, receipt.size, receipt.sha256, path.stat().st_mtime_ns, origin)
 
 

@@ -133,6 +133,8 @@ def test_a_worker_that_dies_is_one_line_and_what_is_finished_is_kept(
     assert len(said) == 1 and "a process that prepares media ended suddenly" in said[0]
     assert re.search(r"at item 'i(08|09|10|11|12|13)'", said[0])
     assert not open_store(store_folder(home, "small", "fragile", "image")).missing()
+    # And a pass that failed stops no other.
+    assert [open_store(store_folder(home, "small", "fragile", m)).missing() for m in ("text", "prompt")] == [[], []]
     (data / "audio/die").unlink()
     assert extract(home, data, perceptors=[FRAGILE]) == 0
     assert extract(other(home), data, perceptors=[FRAGILE]) == 0

@@ -555,6 +555,10 @@ def test_no_pickle_is_run_and_damaged_weights_are_named(
     sound = path.read_bytes()
     path.write_bytes(sound[:-1] + b"!")
     capsys.readouterr()
+    assert run(["--home", str(home.root), "store", "verify"]) == 1
+    said = capsys.readouterr().err
+    assert f"{path} holds no strong perceptor: checksum differs. Then: mgx extract --dataset" in said
+    assert "1 trained perceptors, 1 damaged" in said
     assert extract(home, data, "--modality", "text") == 0
     said = capsys.readouterr().err
     assert f"{path} holds no strong perceptor: checksum differs. It now is {path.stem}.damaged, and is trained" in said

@@ -29,6 +29,7 @@ from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home, find_home
 from mgx.shared.records import Refused, read_records, read_sweeps
+from mgx.shared.status_cli import look
 from mgx.shared.work_locks import Claims, tell_no_locks
 from tests.conftest import Toy, features_of
 
@@ -250,6 +251,35 @@ def test_a_damaged_record_is_trained_again(toy, capsys):
     assert len(read_records(toy.home)) == len(want) - 1
     assert learn(toy.home, "--algo", "erm", *SMALL) == 0
     assert set(read_records(toy.home)) == set(want)
+
+
+def test_damaged_records_are_named_not_counted_and_made_again(toy, capsys):
+    """A record that JSON can read, and one bit of a sweep."""
+    command = ["--home", str(toy.home.root), "store", "verify"]
+    learn(toy.home, "--algo", "erm", *SMALL)
+    want = set(read_records(toy.home))
+    assert run(command) == 0
+    assert f"{len(want)} run records are sound, 0 lines or files are not" in capsys.readouterr().err
+    path = next(p for p in toy.home.runs.glob("toy/eye/erm/*.jsonl"))
+    whole = path.read_text()
+    path.write_text(whole.replace('"status":"finished"', '"status":"finishes"', 1))
+    assert [sweep.missing for sweep in look(toy.home).sweeps] == [1]
+    assert run(command) == 1
+    said = capsys.readouterr().err
+    assert f"{path}:1: the record does not match its checksum. Then: mgx status" in said
+    (asked,) = (toy.home.runs / "sweeps").glob("*.json")
+    asked.write_text(asked.read_text().replace("{", "[", 1))
+    assert run([*command, "--json"]) == 1
+    assert [row["problem"].partition(": ")[0] for row in json.loads(capsys.readouterr().out)["damaged"]] == [
+        f"{path}:1",
+        str(asked),
+    ]
+    assert run([*command, "--repair"]) == 0
+    assert path.with_suffix(".damaged").read_text() == whole.replace('"status":"finished"', '"status":"finishes"', 1)
+    assert path.read_text() == "".join(whole.splitlines(keepends=True)[1:])
+    assert run(command) == 0
+    assert learn(toy.home, "--algo", "erm", *SMALL) == 0
+    assert set(read_records(toy.home)) == want and asked.is_file()
 
 
 def test_one_bad_data_set_stops_no_other(toy, capsys):

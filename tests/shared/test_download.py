@@ -392,6 +392,19 @@ download([Address(sys.argv[1])], Path(sys.argv[2]))
 """
 
 
+def test_of_a_signed_address_nothing_is_kept_but_it_is_known_again(server, target):
+    server.files["/a.bin"] = Served(CONTENT)
+    address = f"{server.url}/a.bin?signature=s3cr3t"
+    subprocess.run([sys.executable, "-c", KILLED, address, str(target)], cwd=ROOT)
+    told = target.with_name("a.bin.part.json").read_text()
+    assert "s3cr3t" not in told and f"{server.url}/a.bin#" in told
+    there = target.with_name("a.bin.part").stat().st_size
+    download([Address(address)], target)
+    assert arrived(target)
+    assert server.ranges("/a.bin") == ["", f"bytes={there}-"]
+    assert Address(address).trace != Address(address + "x").trace
+
+
 def test_a_killed_download_goes_on_at_the_byte(server, target):
     server.files["/a.bin"] = Served(CONTENT)
     killed = subprocess.run([sys.executable, "-c", KILLED, f"{server.url}/a.bin", str(target)], cwd=ROOT)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mgx.shared import files
 from mgx.shared.files import canonical, digest, remove_drafts, whole_file, write_whole
 
 
@@ -27,3 +28,14 @@ def test_a_value_has_one_name():
     assert canonical({"ü": 0.1}) == '{"ü":0.1}'
     with pytest.raises(ValueError, match="JSON"):
         canonical(float("nan"))
+
+
+def test_new_folders_are_synced_into_those_above(tmp_path, monkeypatch):
+    synced = []
+    sync = files.sync
+    monkeypatch.setattr(files, "sync", lambda path: (synced.append(path), sync(path)))
+    write_whole(tmp_path / "a/b/c.json", "{}")
+    assert synced[:2] == [tmp_path, tmp_path / "a"] and synced[-1] == tmp_path / "a/b"
+    synced.clear()
+    write_whole(tmp_path / "a/b/d.json", "{}")
+    assert tmp_path / "a" not in synced

@@ -129,6 +129,7 @@ SECRET = "s3cr3t-of-mine"
         f"Authorization: Bearer {SECRET}",
         f"--token {SECRET}",
         f"HF_TOKEN={SECRET}",
+        f"DEPLOY_KEY={SECRET}",
         f"api_key: {SECRET}",
         f"password='{SECRET}'",
         f"what the environment holds, {SECRET}, under no name",
@@ -147,6 +148,39 @@ def test_no_secret_is_said_or_logged(text, home, monkeypatch, capsys):
         call.finish(1)
     assert SECRET not in call.path.read_text() and call.path.read_text().count(log.COVER) >= 4
     assert SECRET not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["DEPLOY_KEY", "AWS_SECRET_ACCESS_KEY", "OPENAI_APIKEY", "SSH_KEYS", "KEY", "KEY_OF_MINE"]
+)
+def test_variables_whose_names_speak_of_keys_are_covered(name, monkeypatch):
+    monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("KEYBOARD", "qwertz-layout")
+    assert covered(f"under no name {SECRET}, and qwertz-layout") == "under no name ***, and qwertz-layout"
+
+
+def test_a_line_that_was_cut_short_spoils_no_other(home, monkeypatch):
+    """The disk took half of it."""
+    call, write = CommandLog(home, "learn", []), os.write
+    VOICE.addHandler(call)
+    try:
+        note("begin", what="a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda file, text: write(file, text[:20]))
+            note("progress", what="b")
+        note("progress", what="c")
+    finally:
+        VOICE.removeHandler(call)
+        call.finish(0)
+    lines = call.path.read_text().splitlines()
+    assert len(lines[2]) == 20
+    assert [json.loads(line)["event"] for line in lines[:2] + lines[3:]] == ["start", "begin", "progress", "end"]
+
+
+def test_commands_of_one_second_and_one_number_have_logs_of_their_own(home, monkeypatch):
+    """As in two containers that share a home directory."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    assert len({CommandLog(home, "learn", []).path for _ in range(20)}) == 20
 
 
 def test_a_token_of_the_hub_is_covered_wherever_it_stands():

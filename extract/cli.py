@@ -170,7 +170,7 @@ def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress)
         for together in passes_of(opened.tasks):
             for outcome in run_pass(together, decoding, home, bars, device, how.anew, how.retry):
                 done[outcome.store] = outcome
-    return [done[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in opened.tasks]
+    return [done[t.plan.name] for t in opened.tasks]
 
 
 def _counts(outcome: "Outcome") -> dict[str, object]:

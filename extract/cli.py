@@ -173,24 +173,18 @@ def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress)
     done: dict[str, Outcome] = {}
     failed: list[str] = []
     workers = default_workers() if how.workers is None else how.workers
-    passes = iter(passes_of(opened.tasks))
-    together = next(passes, None)
-    while together:
-        # Other workers after a pass that failed: its own may be dead.
-        with Decoding(opened.perceptors, opened.openings, workers, how.batch or default_batch(device)) as decoding:
+    with Decoding(opened.perceptors, opened.openings, workers, how.batch or default_batch(device)) as decoding:
+        for together in passes_of(opened.tasks):
             try:
-                while together:
-                    for outcome in run_pass(together, decoding, home, bars, device, how.anew, how.retry):
-                        done[outcome.store] = outcome
-                    together = next(passes, None)
+                for outcome in run_pass(together, decoding, home, bars, device, how.anew, how.retry):
+                    done[outcome.store] = outcome
             except DiskFull:
                 raise
             except WorkFailed as error:
+                decoding.end()  # its workers may be dead
                 failed.append(str(error))
                 warn(str(error))
-                together = next(passes, None)
-    stores = [f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}" for t in opened.tasks]
-    return [done[store] for store in stores if store in done], failed
+    return [done[t.plan.name] for t in opened.tasks if t.plan.name in done], failed
 
 
 def _counts(outcome: "Outcome") -> dict[str, object]:

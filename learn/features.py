@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
+from mgx.shared.geometry import unit
 from mgx.shared.home import Home
 from mgx.shared.manifest import data_set_name
 from mgx.shared.progress import say
 from mgx.shared.registry import plain
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, is_strong, open_store, store_folders
+from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, identities, is_strong, open_store, store_folders
 
 STRONG_WIDTHS = (1024, 768)  # of what mgx trains: `strong` and `strong768`
 
@@ -205,7 +206,7 @@ def strengthen(data: FeatureSet, own: Sequence[EmbeddingStore]) -> FeatureSet:
                 raise Damaged(f"item {i!r} has label, group or part {facts} in {store}, others elsewhere.")
             found[place[i]] = start + n
         rows[store.plan.modality] = found
-        blocks.append(normalised(vectors.values))
+        blocks.append(unit(vectors.values))
         start += len(blocks[-1])
     inputs = {**data.inputs, **{f"{s.plan.perceptor}/{s.plan.modality}": s.content for s in own}}
     matrix = np.concatenate(blocks)
@@ -230,7 +231,7 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
         say(f"{first.dataset}/{first.perceptor}: no embeddings of {absent}; without them. {own[0].command}")
     if not order:
         raise NotThere(f"embeddings of {first.dataset} by {first.perceptor} hold no modality, only class prompts.")
-    identity = _identities(vectors, order)
+    identity = identities({m: vectors[m] for m in order})
     ids = tuple(sorted(identity))
     place = {i: n for n, i in enumerate(ids)}
     rows, start = {}, 0
@@ -242,7 +243,7 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
         found = np.full(len(ids), -1)
         found[[place[i] for i in own_rows]] = start + np.arange(len(own_rows))
         rows[modality] = found
-        matrix[start : start + len(own_rows)] = normalised(vectors.pop(modality).values)
+        matrix[start : start + len(own_rows)] = unit(vectors.pop(modality).values)
         start += len(own_rows)
     return FeatureSet(
         dataset=first.dataset,
@@ -273,28 +274,12 @@ def _checked(store: EmbeddingStore, vectors: Vectors) -> Vectors:
     return vectors
 
 
-def _identities(vectors: Mapping[str, Vectors], order: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """id -> (label, group, part), the same in every modality."""
-    identity: dict[str, tuple[str, str, str]] = {}
-    for modality in order:
-        rows = vectors[modality].rows
-        for i, *facts in zip(rows.ids, rows.labels, rows.groups, rows.parts, strict=True):
-            if identity.setdefault(i, (facts[0], facts[1], facts[2])) != tuple(facts):
-                raise Damaged(f"item {i!r} has label, group or part {facts} in {modality}, {identity[i]} elsewhere.")
-    return identity
-
-
 def _prompts(vectors: Vectors | None, classes: Sequence[str], features: int) -> np.ndarray:
     if vectors is None or set(vectors.rows.ids) != set(classes):
         return np.zeros((0, features), np.float32)
-    return normalised(vectors.values[[vectors.rows.ids.index(c) for c in classes]])
+    return unit(vectors.values[[vectors.rows.ids.index(c) for c in classes]])
 
 
 def _widened(values: np.ndarray, features: int) -> np.ndarray:
     """Rows with zeros at their end, (row, features)."""
     return np.pad(values, ((0, 0), (0, features - values.shape[1])))
-
-
-def normalised(values: np.ndarray) -> np.ndarray:
-    """Rows of unit length, (item, feature) float32."""
-    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float32)

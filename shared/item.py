@@ -16,12 +16,15 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Row:
+class VectorRow:
     """A vector that exists already: row `index` of the array `key` in the file `path`."""
 
     path: Path
     key: str
     index: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.key}[{self.index}]"
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ class Array:
         return f"{self.file}:{self.key}"
 
 
-Source = Path | Text | Row | Member | Array
+Source = Path | Text | VectorRow | Member | Array
 
 
 def file_of(source: Source) -> Path | Member | None:
     """The file that a source lies in; a text of the table lies in none."""
     if isinstance(source, Array):
         return source.file
-    if isinstance(source, Row):
+    if isinstance(source, VectorRow):
         return source.path
     return None if isinstance(source, Text) else source
 

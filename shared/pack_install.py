@@ -188,7 +188,7 @@ def _plan(place: Path, name: str) -> Plan:
         key = table.pop("key")
         plan = TypeAdapter(Plan).validate_json(json.dumps(table), strict=True)
         about = TypeAdapter(_About).validate_json(json.dumps(table["about"]), strict=True)
-        is_it = plan.key == key and f"{plan.dataset}/{plan.perceptor}/{plan.modality}" == name
+        is_it = plan.key == key and plan.name == name
     except (OSError, ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise Damaged(f"{name}: plan.json is not a store's plan ({reason}).") from error

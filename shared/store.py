@@ -65,6 +65,11 @@ class Plan:
     dtype: str = "float32"
 
     @property
+    def name(self) -> str:
+        """`data set/perceptor/modality`, as people and folders call it."""
+        return f"{self.dataset}/{self.perceptor}/{self.modality}"
+
+    @property
     def key(self) -> str:
         """The name of the content: two stores with one key hold the same vectors."""
         return digest({k: v for k, v in asdict(self).items() if k != "about"})[:20]
@@ -120,7 +125,7 @@ class EmbeddingStore:
         self.folder, self.plan = folder, plan
 
     def __str__(self) -> str:
-        return f"{self.plan.dataset}/{self.plan.perceptor}/{self.plan.modality}"
+        return self.plan.name
 
     @property
     def command(self) -> str:
@@ -322,6 +327,17 @@ def store_folder(home: Home, dataset: str, perceptor: str, modality: str) -> Pat
 def lies_in(folder: Path) -> bool:
     """Whether a store lies there, be it without its plan: finished shards are nothing to remove without a word."""
     return (folder / "plan.json").exists() or any((folder / "commits").glob("*.json"))
+
+
+def identities(vectors: Mapping[str, Vectors]) -> dict[str, tuple[str, str, str]]:
+    """id -> (label, group, part) of all modalities together. Damaged if two modalities contradict each other."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for modality, own in vectors.items():
+        rows = own.rows
+        for i, *facts in zip(rows.ids, rows.labels, rows.groups, rows.parts, strict=True):
+            if found.setdefault(i, (facts[0], facts[1], facts[2])) != tuple(facts):
+                raise Damaged(f"item {i!r} has label, group or part {facts} in {modality}, {found[i]} elsewhere.")
+    return found
 
 
 def open_store(folder: Path) -> EmbeddingStore:

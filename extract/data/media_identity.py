@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mgx.extract.decode.archives import size_of
-from mgx.shared.item import Array, Member, Row, Source, Text
+from mgx.shared.item import Array, Member, Source, Text, VectorRow
 
 
 def identity(source: Source, root: Path) -> list[str | int]:
@@ -11,7 +11,7 @@ def identity(source: Source, root: Path) -> list[str | int]:
     not there."""
     if isinstance(source, Text):
         return [source.text]
-    if isinstance(source, Row):
+    if isinstance(source, VectorRow):
         return [*identity(source.path, root), source.key, source.index]
     if isinstance(source, Array):
         return [*identity(source.file, root), source.key]

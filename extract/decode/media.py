@@ -133,7 +133,8 @@ def opened(source: Source, what: str) -> Iterator[IO[bytes]]:
     """
     file = file_of(source) if isinstance(source, Path | Member | Array) else None
     if file is None:
-        raise BadItem(f"{source}: expected a file with a {what}, got {type(source).__name__.lower()}")
+        got = "text of a table" if isinstance(source, Text) else "a ready-made vector"
+        raise BadItem(f"{source}: expected a file with a {what}, got {got}")
     try:
         stream = open_member(file) if isinstance(file, Member) else file.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

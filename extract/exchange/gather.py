@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mgx.shared.errors import BadRequest, Damaged
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors
+from mgx.shared.errors import BadRequest
+from mgx.shared.store import PROMPT, EmbeddingStore, identities
 
 OWN = ("id", "label", "group", "part", "class", "provenance")  # names of arrays that are no modality
 TOLD = ("fingerprint", "manifest", "recipe", "classes", "items", "features")  # of a plan
@@ -31,7 +31,7 @@ def gather(stores: Sequence[EmbeddingStore]) -> Gathered:
     known = list(stores[0].plan.about["modalities"])
     in_order = sorted((s for s in stores if s.plan.modality != PROMPT), key=lambda s: known.index(s.plan.modality))
     vectors = {store.plan.modality: store.read() for store in in_order}
-    facts = _facts(vectors)
+    facts = identities(vectors)
     place = {name: n for n, name in enumerate(facts)}
     columns = zip(*((name, *more) for name, more in facts.items()), strict=True)
     arrays = {name: np.array(column, str) for name, column in zip(OWN[:4], columns, strict=True)}
@@ -43,17 +43,6 @@ def gather(stores: Sequence[EmbeddingStore]) -> Gathered:
             prompts = store.read()
             arrays |= {"class": np.array(prompts.rows.ids, str), PROMPT: prompts.values}
     return Gathered(arrays, tuple(vectors), {str(store): _told(store) for store in stores})
-
-
-def _facts(vectors: Mapping[str, Vectors]) -> dict[str, tuple[str, str, str]]:
-    """id -> (label, group, part), which no two modalities may tell differently."""
-    facts: dict[str, tuple[str, str, str]] = {}
-    for modality, own in vectors.items():
-        rows = own.rows
-        for name, *more in zip(rows.ids, rows.labels, rows.groups, rows.parts, strict=True):
-            if facts.setdefault(name, (more[0], more[1], more[2])) != tuple(more):
-                raise Damaged(f"item {name!r} has label, group or part {more} in {modality}, {facts[name]} elsewhere.")
-    return facts
 
 
 def _told(store: EmbeddingStore) -> dict[str, Any]:

@@ -187,8 +187,7 @@ def _fill(
 
     plan, rows = plan_of(contents, lot, sha256, wishes.leave_out_noise)
     left_out = {reason: len(keys) for reason, keys in lot.left_out.items()}
-    name = f"{plan.dataset}/{plan.perceptor}/{plan.modality}"
-    outcome = Outcome(name, plan.items, plan.features, len(set(rows.groups)), lot.absent, left_out, plan.shards)
+    outcome = Outcome(plan.name, plan.items, plan.features, len(set(rows.groups)), lot.absent, left_out, plan.shards)
     if wishes.dry_run:
         return outcome
     with plan_store(home, plan, rows, wishes.replace) as store:

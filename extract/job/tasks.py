@@ -200,8 +200,7 @@ def media_of(task: Task, shard: int) -> str:
 def outcome_of(task: Task, commits: Iterable[Commit], written: int, refused: Sequence[str]) -> Outcome:
     """What the records of a store say, and what was done now."""
     plan = task.plan
-    store = f"{plan.dataset}/{plan.perceptor}/{plan.modality}"
-    outcome = Outcome(store, plan.items, task.absent, plan.shards, written, refused=list(refused))
+    outcome = Outcome(plan.name, plan.items, task.absent, plan.shards, written, refused=list(refused))
     for commit in commits:
         outcome.skipped.update(broken(commit))
         outcome.without.extend(commit.absent)

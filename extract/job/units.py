@@ -86,7 +86,7 @@ def work_on(engine: Engine, home: Home, order: Order, opened: Opened, how: How, 
         if units and not engine.waits:
             return []
         outcomes = {str(store): _outcome(task, store, left, told) for own in passes for task, store, left in own}
-    return [outcomes[f"{t.plan.dataset}/{t.plan.perceptor}/{t.plan.modality}"] for t in opened.tasks]
+    return [outcomes[t.plan.name] for t in opened.tasks]
 
 
 def _trainings(opened: Opened, same: Mapping[str, Any]) -> Iterator[Unit]:

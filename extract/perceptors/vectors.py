@@ -13,7 +13,7 @@ from mgx.extract.decode.vector_files import matrix, read_arrays, texts
 from mgx.extract.perceptor import Device
 from mgx.shared.errors import BadItem, BadManifest, BadRequest
 from mgx.shared.home import Home
-from mgx.shared.item import Row, Source
+from mgx.shared.item import Source, VectorRow
 from mgx.shared.manifest import Manifest, Modality
 
 
@@ -68,14 +68,14 @@ class Vectors:
             raise BadManifest(f"{path}: 'prompt' and 'class' have different numbers of rows.")
         if missing := [name for name in manifest.label.classes if name not in names]:
             raise BadManifest(f"{path}: no row of 'prompt' for class {missing[0]!r}.")
-        return {name: Row(path, "prompt", names.index(name)) for name in manifest.label.classes}
+        return {name: VectorRow(path, "prompt", names.index(name)) for name in manifest.label.classes}
 
-    def _matrix(self, row: Row) -> np.ndarray:
+    def _matrix(self, row: VectorRow) -> np.ndarray:
         return matrix(self._open(row.path), row.key, str(row.path))
 
 
-def _row(source: Source) -> Row:
-    if not isinstance(source, Row):
+def _row(source: Source) -> VectorRow:
+    if not isinstance(source, VectorRow):
         raise BadRequest("perceptor 'vectors' takes ready-made vectors (items.reader = 'vectors'), not media.")
     return source
 

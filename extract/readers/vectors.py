@@ -11,7 +11,7 @@ import numpy as np
 
 from mgx.extract.decode.vector_files import matrix, read_arrays, texts
 from mgx.shared.errors import BadManifest
-from mgx.shared.item import Item, Row
+from mgx.shared.item import Item, VectorRow
 from mgx.shared.manifest import Manifest
 
 
@@ -35,5 +35,5 @@ def read(manifest: Manifest) -> Iterator[Item]:
             raise BadManifest(f"{where}: {length} rows of {name!r}, but {len(ids)} of {names.id!r}.")
     present = {name: np.any(array == array, axis=1).tolist() for name, array in values.items()}  # NaN != NaN
     for n, (name, label, group, part) in enumerate(zip(ids, labels, groups, parts, strict=True)):
-        media = {modality: (Row(path, keys[modality], n),) for modality in values if present[modality][n]}
+        media = {modality: (VectorRow(path, keys[modality], n),) for modality in values if present[modality][n]}
         yield Item(name, label, group, part, media, f"{manifest.items.path} row {n}")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mgx.extract.decode import media
 from mgx.shared.errors import BadItem, BadManifest
-from mgx.shared.item import Row, Text
+from mgx.shared.item import Text, VectorRow
 
 RATE = 16_000
 
@@ -126,7 +126,7 @@ class TestImage:
             media.image(tmp_path)
 
     def test_other_sources(self, tmp_path: Path) -> None:
-        for source in (Text("chair"), Row(tmp_path, "x", 0)):
+        for source in (Text("chair"), VectorRow(tmp_path, "x", 0)):
             with pytest.raises(BadItem, match="expected a file with a picture"):
                 media.image(source)
 
@@ -271,8 +271,8 @@ class TestText:
             media.text(tmp_path / "a.txt")
 
     def test_vector(self, tmp_path: Path) -> None:
-        with pytest.raises(BadItem, match="expected a file with a text, got row"):
-            media.text(Row(tmp_path, "x", 0))
+        with pytest.raises(BadItem, match=r"/x\.npz:x\[0\]: expected a file with a text, got a ready-made vector"):
+            media.text(VectorRow(tmp_path / "x.npz", "x", 0))
 
 
 @pytest.mark.parametrize("read", [media.image, lambda p: media.depth(p, "mm"), lambda p: media.audio(p, RATE)])

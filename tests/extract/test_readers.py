@@ -16,7 +16,7 @@ from mgx.extract.perceptor import PERCEPTORS, Perceptor
 from mgx.extract.readers.tree import compile_pattern, files_below, passed_over
 from mgx.shared.errors import BadItem, BadManifest, BadRequest
 from mgx.shared.home import find_home
-from mgx.shared.item import Item, Row, Text
+from mgx.shared.item import Item, Text, VectorRow
 from mgx.shared.manifest import Manifest, parse
 
 HEAD = 'schema = 1\n[dataset]\nname = "tiny"\n[label]\nclasses = ["cat", "dog"]\n'
@@ -281,18 +281,20 @@ def test_vectors_of_every_format(tmp_path: Path, write: Callable[[Path, Arrays],
     path = write(tmp_path / "all", GOOD)
     described = vectors(path)
     first, _, last = items(described)
-    assert first == Item("a", "cat", "g", "", {"image": (Row(path, "image", 0),), "audio": (Row(path, "sound", 0),)})
-    assert last == Item("ü", "dog", "h", "", {"audio": (Row(path, "sound", 2),)})  # NaN: no image
+    assert first == Item(
+        "a", "cat", "g", "", {"image": (VectorRow(path, "image", 0),), "audio": (VectorRow(path, "sound", 0),)}
+    )
+    assert last == Item("ü", "dog", "h", "", {"audio": (VectorRow(path, "sound", 2),)})  # NaN: no image
     assert last.place == f"{path.name} row 2"
     perceptor: Perceptor = PERCEPTORS.get("vectors")(find_home(tmp_path), "cpu")
     perceptor.ready()
     settings = described.modalities["image"]
-    prepared = [perceptor.prepare("image", settings, Row(path, "image", n)) for n in (1, 0)]
+    prepared = [perceptor.prepare("image", settings, VectorRow(path, "image", n)) for n in (1, 0)]
     encoded = perceptor.encode("image", prepared)
     assert encoded.dtype == np.float32
     np.testing.assert_array_equal(encoded, IMAGES[[1, 0]])
     assert perceptor.recipe("audio", described.modalities["audio"]) == {"array": "sound"}
-    assert PERCEPTORS.get("vectors")(find_home(tmp_path), "cpu").width_of(Row(path, "sound", 0)) == 2
+    assert PERCEPTORS.get("vectors")(find_home(tmp_path), "cpu").width_of(VectorRow(path, "sound", 0)) == 2
 
 
 def changed(**arrays: np.ndarray | None) -> Arrays:
@@ -346,7 +348,7 @@ def test_a_useless_vector_is_refused(tmp_path: Path, row: list[float], reason: s
     path = write_npz(tmp_path / "all", changed(image=np.array([row] * 3, np.float64)))
     perceptor = PERCEPTORS.get("vectors")(find_home(tmp_path), "cpu")
     with pytest.raises(BadItem, match=f"row 1 of 'image' in .*all.npz is {reason}"):
-        perceptor.prepare("image", vectors(path).modalities["image"], Row(path, "image", 1))
+        perceptor.prepare("image", vectors(path).modalities["image"], VectorRow(path, "image", 1))
 
 
 def test_the_vectors_perceptor_takes_no_media(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from mgx.learn.algorithm import ALGORITHMS
-from mgx.learn.features import FeatureSet, normalised
+from mgx.learn.features import FeatureSet
 from mgx.learn.keyed import key_of
 from mgx.learn.outcomes import run_stack
 from mgx.learn.prepare import division_of, model_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.learn.train import Model, train
 from mgx.select.criteria import Choice, loo, tm
+from mgx.shared.geometry import unit
 from mgx.shared.progress import Quiet
 from mgx.shared.records import Run, RunRecord
 
@@ -44,7 +45,7 @@ def feature_set(labels: np.ndarray, blocks: Mapping[str, np.ndarray], **more: An
         "groups": ids,
         "parts": ("",) * len(ids),
         "labels": labels,
-        "matrix": np.concatenate([normalised(block) for block in blocks.values()]),
+        "matrix": np.concatenate([unit(block) for block in blocks.values()]),
         "rows": {m: rows[m] for m in MODALITIES},
         "prompts": np.zeros((0, WIDTH), np.float32),
         "inputs": {},
@@ -62,12 +63,12 @@ def separable(items: int = 400, own: float = 0.0, strong: bool = False) -> Featu
     draw = np.random.default_rng(0)
     small = round(items * (1 - LARGEST) / (CLASSES - 1))
     labels = draw.permutation(np.repeat(np.arange(CLASSES), [items - small * (CLASSES - 1)] + [small] * (CLASSES - 1)))
-    instances = own * unit(draw, items)
+    instances = own * unit_rows(draw, items)
 
     def embedded(centres: np.ndarray) -> np.ndarray:
-        return centres[labels] + instances + 0.7 * unit(draw, 1) + 0.4 * unit(draw, items)
+        return centres[labels] + instances + 0.7 * unit_rows(draw, 1) + 0.4 * unit_rows(draw, items)
 
-    one, other = unit(draw, CLASSES), unit(draw, CLASSES)
+    one, other = unit_rows(draw, CLASSES), unit_rows(draw, CLASSES)
     blocks = {m: embedded(one) for m in MODALITIES}
     if not strong:
         return feature_set(labels, blocks)
@@ -76,9 +77,9 @@ def separable(items: int = 400, own: float = 0.0, strong: bool = False) -> Featu
     return feature_set(labels, blocks, strong=places)
 
 
-def unit(draw: np.random.Generator, count: int) -> np.ndarray:
+def unit_rows(draw: np.random.Generator, count: int) -> np.ndarray:
     """Random directions, (count, WIDTH)."""
-    return normalised(draw.normal(size=(count, WIDTH)))
+    return unit(draw.normal(size=(count, WIDTH)))
 
 
 def reported(name: str, data: FeatureSet, protocol: str, steps: int, trials: int = 3) -> list[Run]:

@@ -17,6 +17,14 @@ from mgx.shared.errors import BadEmbedding, WorkFailed
 from mgx.shared.progress import say
 
 VIEWS = {"cpu": 16, "cuda": 128}  # of a batch, where nobody asks for another number
+# What errors say that have no kind of their own: torch's allocator on a CPU, CUDA itself, and its libraries, which
+# allocate where torch's own allocator does not see it.
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 NUMBERS = 2**18  # of a view that counts as one: a picture of 224 pixels a side has 3/5 of them
 
 
@@ -108,7 +116,7 @@ def out_of_memory(error: BaseException) -> bool:
     import torch
 
     kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return isinstance(error, kinds) or any(words in str(error) for words in NO_MEMORY)
 
 
 def _return_unused() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.decode.depths import MOST_SHIFT, disparity
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
@@ -100,12 +101,12 @@ class ImageBind:
 
         tower = self._tower(TOWERS[modality])
         lots = self._lots(modality, tower, views)
-        with torch.inference_mode():
+        with encoding():
             if modality == "text":
                 batch = self._tokens(views).to(self.device)
             else:
                 batch = batch_of(views, self.device, getattr(torch, self.precision))
-            vectors: np.ndarray = tower(batch, lots).float().cpu().numpy()
+            vectors: np.ndarray = tower(batch, lots).cpu().numpy()
         return vectors
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
@@ -134,7 +135,7 @@ class ImageBind:
 
             tower = blank(HUGE[name])
             fill(tower, towers_of(self._imagebind(), self.prefix, str(self._path))[name], f"{self._path}, {name},")
-            self._towers[name] = tower.to(self.device, getattr(torch, self.precision))
+            self._towers[name] = tower.in_precision(getattr(torch, self.precision)).to(self.device)
         found: Tower = self._towers[name]
         return found
 

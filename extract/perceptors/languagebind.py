@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
 from mgx.shared.errors import BadRequest, Damaged
@@ -90,12 +91,12 @@ class LanguageBind:
         from mgx.extract.weights.tensors import batch_of
 
         model = self._model(self._checkpoint(modality))
-        with torch.inference_mode():
+        with encoding():
             if modality == "text":
                 made = model.text(tokens(views).to(self.device))
             else:
                 made = model.vision(batch_of(views, self.device, getattr(torch, self.precision)))
-        vectors: np.ndarray = made.float().cpu().numpy()
+            vectors: np.ndarray = made.cpu().numpy()
         return vectors
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:

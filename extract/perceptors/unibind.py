@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.weights.checkpoints import require_checkpoint
 from mgx.shared.errors import NotThere
@@ -63,7 +64,7 @@ class UniBind(ImageBind):
         import torch
 
         network = self._points()
-        with torch.inference_mode():
+        with encoding():
             vectors: np.ndarray = network([torch.from_numpy(view).to(self.device) for view in views]).cpu().numpy()
         return vectors
 

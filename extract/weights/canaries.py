@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
+from mgx.extract.job.batches import out_of_memory
 from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadManifest, MgxError, NotThere
 from mgx.shared.home import Home
@@ -106,8 +107,12 @@ def verify(canary: Canary, perceptor: Perceptor, folder: Path, heard: Callable[[
         heard(modality)
         try:
             vectors[modality] = _encoded(canary, perceptor, folder, modality)
-        except (MgxError, MemoryError) as error:  # whatever is missing or wrong belongs to this modality alone
-            vectors[modality] = str(error) or "there is not enough memory"
+        except MgxError as error:  # whatever is missing or wrong belongs to this modality alone
+            vectors[modality] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            vectors[modality] = "there is not enough memory"
     return [_answer(own, vectors[own.of], vectors[own.over], canary.tolerance) for own in canary.softmax]
 
 

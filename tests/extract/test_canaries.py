@@ -119,6 +119,25 @@ def test_what_is_missing_is_named_and_the_rest_is_run(world: World) -> None:
     assert f"depth x text: cannot be run: there is no {world.root / '1d.png'}" in world.out
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")]
+)
+def test_memory_that_runs_out_is_of_one_modality(
+    error: Exception, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = UniBind.encode
+
+    def encode(self: UniBind, modality: str, views: Any) -> Any:
+        if modality == "depth":
+            raise error
+        return real(self, modality, views)
+
+    monkeypatch.setattr(UniBind, "encode", encode)
+    assert world.verify() == 0
+    assert "image x text: agrees" in world.out
+    assert "depth x text: cannot be run: there is not enough memory" in world.out
+
+
 def test_nothing_to_run_is_exit_code_2(world: World, released: Path) -> None:
     assert world.verify(examples=str(world.root / "nowhere")) == 2
     assert world.out.count("cannot be run") == 2 and "nothing could be compared" in world.err

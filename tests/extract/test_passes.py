@@ -385,7 +385,21 @@ ENDINGS: dict[str, Callable[[], Exception]] = {
     "a GPU": lambda: torch.OutOfMemoryError("CUDA out of memory."),
     "torch": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
     "numpy": lambda: MemoryError(),
+    "CUDA": lambda: torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
 }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_cuda_and_its_libraries_say_otherwise_that_memory_ran_out(words: str) -> None:
+    assert batches.out_of_memory(RuntimeError(words))
+    assert not batches.out_of_memory(RuntimeError(words.replace("ALLOC", "EXECUTION").replace("out of memory", "x")))
 
 
 @pytest.mark.parametrize("where", ENDINGS)

@@ -125,6 +125,8 @@ def extract(
             perceptor.workers = workers
         if not (engine and trains_long(perceptor)):
             perceptor.ready(opened.wanted_of(perceptor))
+        if hasattr(perceptor, "remark") and (remark := perceptor.remark()):
+            say(remark)
     how = How(shards, workers, batch, replace, retry_skipped)
     with progress() as bars:
         outcomes = work_on(engine, home, order, opened, how, bars) if engine else _work(home, opened, how, device, bars)

@@ -25,6 +25,7 @@ NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+CHARACTERS = 1024  # of a text that counts as one: about as many tokens as a picture has patches
 NUMBERS = 2**18  # of a view that counts as one: a picture of 224 pixels a side has 3/5 of them
 
 
@@ -34,9 +35,14 @@ def default_batch(device: str) -> int:
 
 
 def numbers_of(view: Any) -> int:
-    """How large a prepared view is: its numbers, of arrays in a mapping or a sequence those of all; of text 1."""
+    """How large a prepared view is: its numbers, of arrays in a mapping or a sequence those of all.
+
+    A text of CHARACTERS counts as a picture.
+    """
     if isinstance(view, np.ndarray):
         return view.size
+    if isinstance(view, str):
+        return len(view) * (NUMBERS // CHARACTERS)
     if isinstance(view, Mapping):
         return sum(map(numbers_of, view.values()))
     return sum(map(numbers_of, view)) if isinstance(view, list | tuple) else 1
@@ -134,7 +140,7 @@ class Vectors:
         self._sums = np.zeros((items, encoder.features), np.float64)
         self._counts = np.zeros(items, np.int64)
         self._waiting: list[tuple[Any, list[int]]] = []  # views, and the items whose they are
-        self._numbers = 0
+        self._largest = 0  # numbers of a view that waits
         self._texts: dict[str, list[int] | np.ndarray] = {}  # who waits for a text, then its vector
 
     def add(self, item: int, view: Any) -> None:
@@ -147,11 +153,12 @@ class Vectors:
                 self._count([item], there)
             return
         numbers = numbers_of(view)
-        if self._numbers + numbers > self.encoder.batch * NUMBERS:
+        # The largest counts for all: the others are padded to it.
+        if max(self._largest, numbers) * (len(self._waiting) + 1) > self.encoder.batch * NUMBERS:
             self._encode()
         whose = [item]
         self._waiting.append((view, whose))
-        self._numbers += numbers
+        self._largest = max(self._largest, numbers)
         if isinstance(view, str):
             self._texts[view] = whose
         if len(self._waiting) == self.encoder.batch:
@@ -164,7 +171,7 @@ class Vectors:
             return (self._sums / np.where(self._counts, self._counts, np.nan)[:, None]).astype(np.float32)
 
     def _encode(self) -> None:
-        waiting, self._waiting, self._numbers = self._waiting, [], 0
+        waiting, self._waiting, self._largest = self._waiting, [], 0
         if not waiting:
             return
         for (view, items), vector in zip(waiting, self.encoder([view for view, _ in waiting]), strict=True):

@@ -97,13 +97,13 @@ class ImageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
-        from mgx.extract.weights.tensors import batch_of
+        from mgx.extract.weights.tensors import batch_of, moved
 
         tower = self._tower(TOWERS[modality])
         lots = self._lots(modality, tower, views)
         with encoding():
             if modality == "text":
-                batch = self._tokens(views).to(self.device)
+                batch = moved(self._tokens(views), self.device)
             else:
                 batch = batch_of(views, self.device, getattr(torch, self.precision))
             vectors: np.ndarray = tower(batch, lots).cpu().numpy()

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -359,18 +359,18 @@ def _look_at(lesson: Lesson, item: Item) -> tuple[str, str, str, int]:
 class _Wanted:
     """Sources of one batch, and how they become views: all that a process has to be told."""
 
-    input: Input
+    prepare: Callable[[Modality, Source], Any]
     settings: Modality
     sources: tuple[Source, ...]
 
 
 def _wanted(lesson: Lesson, examples: Iterable[tuple[Item, int]]) -> _Wanted:
     sources = tuple(item.media[lesson.modality][view] for item, view in examples)
-    return _Wanted(lesson.input, lesson.settings, sources)
+    return _Wanted(lesson.input.prepare, lesson.settings, sources)
 
 
 def _prepared(wanted: _Wanted) -> list[Any]:
-    return [wanted.input.prepare(wanted.settings, source) for source in wanted.sources]
+    return [wanted.prepare(wanted.settings, source) for source in wanted.sources]
 
 
 def _batches(

@@ -38,6 +38,7 @@ class Canary(Block):
     """What a perceptor's makers printed. `examples` are files under one folder, of text the texts themselves."""
 
     perceptor: str
+    also: tuple[str, ...] = ()  # perceptors that hold the same weights
     origin: str
     tolerance: float = Field(gt=0)  # of a cosine
     examples: Mapping[str, tuple[str, ...]]
@@ -89,10 +90,11 @@ def _check(canary: Canary) -> None:
 def find_canary(name: str, path: Path | None = None) -> Canary:
     """The canary of a perceptor. UnknownName lists those that there are."""
     known = known_canaries(path)
-    for perceptor, canary in known.items():
-        if plain(perceptor) == plain(name):
-            return canary
-    raise unknown("perceptor with printed examples", name, list(known))
+    for canary in known.values():
+        for perceptor in (canary.perceptor, *canary.also):
+            if plain(perceptor) == plain(name):
+                return canary.model_copy(update={"perceptor": perceptor})
+    raise unknown("perceptor with printed examples", name, [p for c in known.values() for p in (c.perceptor, *c.also)])
 
 
 def examples_of(canary: Canary, home: Home, folder: Path | None) -> Path:

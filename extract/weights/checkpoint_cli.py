@@ -12,6 +12,7 @@ from mgx.extract.download.fetch_cli import fetch_parcel, settle_licence
 from mgx.extract.download.sources import FileState
 from mgx.extract.weights.checkpoints import (
     Checkpoint,
+    checkpoint_folder,
     checkpoint_states,
     find_checkpoints,
     known_checkpoints,
@@ -70,7 +71,7 @@ def _row(one: Checkpoint, home: Home) -> dict[str, Any]:
         "title": one.title,
         "perceptors": list(one.perceptors),
         "licence": one.licence.id,
-        "root": str(home.checkpoints / one.name),
+        "root": str(checkpoint_folder(one, home)),
         **_there(checkpoint_states(one, home)),
     }
 
@@ -99,7 +100,9 @@ def _there(states: Sequence[FileState]) -> dict[str, Any]:
 
 @checkpoint.command("fetch", epilog=FETCH_EXAMPLES)
 @click.argument("name")
-@click.option("--from", "path", type=click.Path(path_type=Path), help="Take this file, which you have got by hand.")
+@click.option(
+    "--from", "path", type=click.Path(path_type=Path), help="Take this file or folder, which you have got by hand."
+)
 @click.option("--replace", is_flag=True, help="With --from: even if another file was used before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence, where it asks for that.")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mgx.extract.perceptors.languagebind import LanguageBind
 from mgx.extract.perceptors.unibind import UniBind
-from mgx.extract.weights.canaries import beyond, known_canaries, log_odds
+from mgx.extract.weights.canaries import beyond, find_canary, known_canaries, log_odds
 from mgx.shared.cli import run
-from mgx.shared.errors import BadManifest
+from mgx.shared.errors import BadManifest, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.manifest import Modality
 from tests.extract.networks import save, save_languagebind
@@ -136,6 +136,14 @@ def test_memory_that_runs_out_is_of_one_modality(
     assert world.verify() == 0
     assert "image x text: agrees" in world.out
     assert "depth x text: cannot be run: there is not enough memory" in world.out
+
+
+def test_what_holds_an_imagebind_is_compared_with_imagebinds_numbers() -> None:
+    for name in ("imagebind", "unibind", "PointBind"):
+        canary = find_canary(name)
+        assert canary.perceptor == name.lower() and canary.origin == find_canary("imagebind").origin
+    with pytest.raises(UnknownName, match="unibind"):
+        find_canary("litebind")
 
 
 def test_nothing_to_run_is_exit_code_2(world: World, released: Path) -> None:

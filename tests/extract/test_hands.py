@@ -66,7 +66,7 @@ def test_processes_keep_the_order_and_hand_errors_over(monkeypatch: pytest.Monke
         for pid in pids:
             os.kill(pid, signal.SIGUSR1)
         assert list(own.each(squared, range(5))) == [0, 1, 4, 9, 16]
-        with pytest.raises(WorkFailed, match="ended suddenly: .* --workers 1"):
+        with pytest.raises(WorkFailed, match=r"ended suddenly: .* --workers 1"):
             list(own.each(killed, range(10)))
 
 

@@ -335,10 +335,21 @@ def test_a_batch_holds_so_many_views_and_fewer_of_large_ones() -> None:
     large = np.zeros(NUMBERS * 3 // 2, np.float32)
     perceptor = Counting()
     means(perceptor, [(0, large), (1, large), (2, large), *small[3:]], 10, 4)
-    assert perceptor.sizes == [2, 4, 4]
+    assert perceptor.sizes == [2, 2, 4, 2], "beside a large one all are padded to it"
     perceptor = Counting()
     means(perceptor, [(0, np.zeros(NUMBERS * 9, np.float32)), *small[1:]], 10, 4)
     assert perceptor.sizes == [1, 4, 4, 1], "one that is larger than any batch goes alone"
+
+
+def test_long_texts_count_by_their_length() -> None:
+    """1,024 characters count as a picture, and all texts of a batch as its longest, to which they are padded."""
+    words = [f"{n:04}" for n in range(6)]
+    perceptor = Counting()
+    means(perceptor, list(enumerate([*words, "x" * 1024, "y" * 1024])), 8, 4)
+    assert perceptor.sizes == [4, 4]
+    perceptor = Counting()
+    means(perceptor, list(enumerate([*words[:3], "x" * 2048, *words[3:]])), 7, 4)
+    assert perceptor.sizes == [3, 2, 2]
 
 
 def test_equal_texts_of_a_shard_are_encoded_once() -> None:

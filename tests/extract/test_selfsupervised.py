@@ -112,10 +112,12 @@ STEADY = replace(RECIPE, dropout=0.0, masked=0.2)
 
 
 def steady(own: Training) -> Training:
-    """Without dropout: T5 has one of its own."""
+    """Without dropout: T5 has some of its own, which its attention calls as a function."""
     for module in own.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
     return own
 
 

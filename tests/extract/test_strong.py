@@ -445,7 +445,7 @@ def test_views_of_one_item_and_equal_items_are_alike(home: Home, tmp_path: Path)
     table = (data / "dataset.toml").read_text().replace("{id}.png", "{id}_{view}.png")
     (data / "dataset.toml").write_text(table + "views = 2\n")
     lesson = opened(home, data)._lesson("image")
-    examples, content = training._examples(lesson, training._look(lesson, "cpu"))
+    examples, content = training._examples(lesson, training._look(lesson, Hands(0)))
     assert len(examples) == 2 * ITEMS
     assert len(set(content[:4].tolist())) == 1 and len(set(content.tolist())) == ITEMS - 1
     assert (content[::2] == content[1::2]).all()

@@ -88,6 +88,16 @@ def test_words(text: str, ids: list[int]) -> None:
     assert made == [49406, *ids, 49407, *[0] * (75 - len(ids))]
 
 
+def test_languagebinds_tokenizer_reads_fewer_entities() -> None:
+    """transformers' of its time, which calls ftfy, and that reads none in a text with a `<`."""
+    texts = ["a &amp; b", "1 < 2 &amp; 3", "so-called â€œroomâ€\x9d"]
+    assert [clip_tokens.cleaned(text) for text in texts] == ["a & b", "1 < 2 & 3", 'so-called "room"']
+    fewer = [clip_tokens.cleaned(text, entities=False) for text in texts]
+    assert fewer == ["a & b", "1 < 2 &amp; 3", 'so-called "room"']
+    read, kept = (clip_tokens.tokens(texts[1:2], entities=own)[0].tolist() for own in (True, False))
+    assert read.index(49407) == 6 and kept.index(49407) == 8  # 1 < 2 & 3, and 1 < 2 & amp ; 3
+
+
 def test_what_is_too_long_keeps_its_end() -> None:
     (made,) = clip_tokens.tokens(["word " * 100]).tolist()
     assert len(made) == 77 and made[-1] == 49407 and made[-2] not in (0, 49407)

@@ -73,9 +73,9 @@ class LanguageBind:
         if modality == "audio":
             wave, rate = self._sound(source)
             own = spectrogram.resampled(torch.from_numpy(wave), rate)
-            sizes = [int(self._told(modality, key)) for key in ("num_mel_bins", "target_length")]
-            about = [float(self._told(modality, key)) for key in ("audio_mean", "audio_std")]
-            return spectrogram.thirds(own, *sizes, *about, self._lots("cuts", wave, 3)).numpy()
+            bins, frames = (int(self._told(modality, key)) for key in ("num_mel_bins", "target_length"))
+            mean, std = (float(self._told(modality, key)) for key in ("audio_mean", "audio_std"))
+            return spectrogram.thirds(own, bins, frames, mean, std, self._lots("cuts", wave, 3)).numpy()
         if modality == "video":
             times, _ = media.timeline(source)
             chosen = torch.linspace(0, len(times) - 1, int(self._told(modality, "num_frames"))).long().tolist()

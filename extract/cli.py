@@ -126,8 +126,12 @@ def extract(
     for perceptor in opened.perceptors.values():
         if others := [m for m in manifest.modalities if not encoded_as(perceptor, m, manifest.modalities[m])]:
             say(f"{perceptor.name} does not embed {', '.join(others)} of {manifest.name}.")
+        if hasattr(perceptor, "workers"):
+            perceptor.workers = workers
         if not (engine and trains_long(perceptor)):
             perceptor.ready(opened.wanted_of(perceptor))
+        if hasattr(perceptor, "remark") and (remark := perceptor.remark()):
+            say(remark)
     how = How(shards, workers, batch, replace, retry_skipped)
     with progress() as bars:
         failed: list[str] = []

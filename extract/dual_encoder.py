@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.hub_models import CONFIG, Found, find_model
 from mgx.extract.weights.pretrained import config_of, load_model, processor_of, read_json
@@ -122,7 +123,7 @@ class DualEncoder:
             # A short sound is four times the same, a long one the whole and three cuts.
             inputs["is_longer"] = torch.tensor([[bool((view[0] != view[1]).any())] for view in views])
         features = getattr(self._model, f"get_{modality}_features")
-        with torch.inference_mode():
+        with encoding():
             made = features(**{key: self._moved(value) for key, value in inputs.items()}).pooler_output
         vectors: np.ndarray = made.float().cpu().numpy()
         return vectors
@@ -167,10 +168,12 @@ class DualEncoder:
     def _batch(self, views: Sequence[np.ndarray]) -> dict[str, "Tensor"]:
         import torch
 
+        from mgx.extract.weights.tensors import stacked
+
         if self.family.other == "audio":
-            return {"input_features": torch.from_numpy(np.stack(views))}
+            return {"input_features": stacked(views, self.device)}
         if self.family.model != "Siglip2Model":
-            return {"pixel_values": torch.from_numpy(np.stack(views))}
+            return {"pixel_values": stacked(views, self.device)}
         counts = [view.shape[0] * view.shape[1] for view in views]
         most = max(counts)
         pixels = np.zeros((len(views), most, views[0].shape[2]), np.float32)
@@ -185,8 +188,9 @@ class DualEncoder:
     def _moved(self, value: "Tensor") -> "Tensor":
         import torch
 
-        dtype = getattr(torch, self.precision) if value.is_floating_point() else value.dtype
-        return value.to(self.device, dtype)
+        from mgx.extract.weights.tensors import moved
+
+        return moved(value, self.device, getattr(torch, self.precision))
 
     # ---- what is loaded when it is needed
 

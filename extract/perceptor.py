@@ -12,6 +12,8 @@ Heavy libraries load inside functions. Workers open it again, on the CPU, and ca
 
     of              (Manifest, items) -> the perceptor of this data set alone, for those that learn from it
     untrained       (modalities) -> those that `ready` would have to train, for those that train for long
+    workers         how many processes may prepare for that, set before `ready`; None: nobody said
+    remark          () -> what is worth saying of its weights, once a command and not in every unit of work
     prompt_sources  (Manifest) -> what stands for each class, for those that bring it themselves
     width_of        (source) -> features, where the source decides
 """

@@ -26,6 +26,14 @@ def program(name: str) -> ModuleType:
         sys.path.remove(folder)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA device")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """As the trainer does: toy models are too small to share, and waiting threads would starve the tests."""

@@ -13,24 +13,27 @@ from torch import Tensor
 LENGTH, START, END, MERGES = 77, 49406, 49407, 48894
 
 
-def tokens(texts: Sequence[str], keep_end: bool = True) -> Tensor:
+def tokens(texts: Sequence[str], keep_end: bool = True, entities: bool = True) -> Tensor:
     """(item, 77) int64: start, pieces, end, zeros. What is too long is cut before the end token, or with it.
+
+    `entities`: CLIP's own code reads HTML entities, twice; transformers' tokenizer only those that ftfy takes for such.
 
     Zeros behind the end change nothing: a token sees only what stands before it.
     """
     made = torch.zeros((len(texts), LENGTH), dtype=torch.int64)
     for n, text in enumerate(texts):
-        pieces = _tokenizer()(cleaned(text), add_special_tokens=False)["input_ids"]
+        pieces = _tokenizer()(cleaned(text, entities), add_special_tokens=False)["input_ids"]
         whole = [START, *(pieces[: LENGTH - 2] if keep_end else pieces), END][:LENGTH]
         made[n, : len(whole)] = torch.tensor(whole)
     return made
 
 
-def cleaned(text: str) -> str:
+def cleaned(text: str, entities: bool = True) -> str:
     """Broken encodings mended, HTML entities read, blanks made one."""
     import ftfy
 
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+    mended = ftfy.fix_text(text)
+    return " ".join((html.unescape(html.unescape(mended)) if entities else mended).split())
 
 
 @cache

@@ -3,6 +3,7 @@
 import numpy as np
 
 NEAREST, FARTHEST = 0.01, 50.0  # metres, between which ImageBind's disparity is taken
+MOST_SHIFT = 75.0  # pixels, of which disparity is a share: what is more counts as this
 SUNRGBD_FARTHEST = 8.0  # metres: what SUN RGB-D's own tools clip at
 SCALES = {"m": 1.0, "mm": 0.001}
 UNITS = (*SCALES, "m_or_mm", "disparity", "sunrgbd")
@@ -31,10 +32,27 @@ def to_metres(numbers: np.ndarray, unit: str, focal_baseline: float = 0.0) -> np
     return metres.astype(np.float32)
 
 
+def filled(metres: np.ndarray) -> np.ndarray:
+    """A depth map (height, width) in which every unknown pixel (0) has the depth of the nearest known one."""
+    from scipy.ndimage import distance_transform_edt
+
+    unknown = metres == 0
+    if not unknown.any() or unknown.all():
+        return metres
+    rows, columns = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    made: np.ndarray = metres[rows, columns]
+    return made
+
+
 def disparity(metres: np.ndarray, focal_baseline: float) -> np.ndarray:
-    """float32 disparity as ImageBind was trained on: depth clipped to [0.01, 50] metres, not known being nearest."""
-    shifts: np.ndarray = focal_baseline / np.clip(metres, NEAREST, FARTHEST)
-    return shifts.astype(np.float32)
+    """float32 disparity from 0 to 1, as ImageBind's authors prepared it: `focal_baseline` / depth, over 75 pixels.
+
+    Holes are filled first: 0 metres would be the largest disparity there is, 250 times that of a room, and resizing
+    would spread it over what is known.
+    """
+    shifts = focal_baseline / np.clip(filled(metres), NEAREST, FARTHEST)
+    share: np.ndarray = np.clip(shifts, 0, MOST_SHIFT) / MOST_SHIFT
+    return share.astype(np.float32)
 
 
 def millimetres(metres: np.ndarray) -> np.ndarray:

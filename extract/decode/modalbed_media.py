@@ -20,9 +20,21 @@ RATE, BIT_RATE = 44_100, 160_000  # of its MP3 files, which have two channels
 
 
 def perceptor_under(protocol: str, name: str) -> str:
-    """The perceptor that stands for one under a protocol: NAME_modalbed under modalbed, where there is such a one."""
-    variant = f"{name}_{protocol}"
-    return variant if protocol != "standard" and variant in PERCEPTORS.names() else name
+    """The perceptor that stands for one under a protocol: NAME_modalbed under modalbed, where there is such a one.
+
+    BadRequest of a strong perceptor that mgx brings and the published code has no like of.
+    """
+    known = PERCEPTORS.names()
+    if protocol == "standard":
+        return name
+    if f"{name}_{protocol}" in known:
+        return f"{name}_{protocol}"
+    if name.startswith("strong") and name in known and not name.endswith(f"_{protocol}"):
+        raise BadRequest(
+            f"the published code has no perceptor {name!r}: under --protocol {protocol} give --perceptor strong, which "
+            "has width 1024 whatever it is paired with, and is trained on all items."
+        )
+    return name
 
 
 def lots(purpose: str, content: np.ndarray, shape: int | Sequence[int]) -> np.ndarray:

@@ -128,6 +128,8 @@ class Stem(nn.Module):
         else:
             self.proj = nn.Conv2d(size.channels, size.width, kernel, size.stride, bias=False)
         self.norm = nn.LayerNorm(size.width, eps=1e-5) if size.stem_norm else None
+        self.still: Tensor | None
+        self.register_buffer("still", None, persistent=False)  # of video: the kernel for two equal frames
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self._tokens(x)
@@ -144,12 +146,16 @@ class Stem(nn.Module):
             tokens = self.proj(spans.mT)
             return tokens
         if size.stem == "video" and x.ndim == 4:
-            # Two equal frames: the sum of the kernel over time, on one of them.
-            assert isinstance(self.proj.weight, Tensor)
-            patches = nn.functional.conv2d(x, self.proj.weight.sum(2), stride=size.stride)
+            still = self.summed() if self.still is None else self.still
+            patches = nn.functional.conv2d(x, still, stride=size.stride)
         else:
             patches = self.proj(x)
         return patches.flatten(2).mT
+
+    def summed(self) -> Tensor:
+        """What convolves two equal frames, given one of them: the sum of the kernel over time."""
+        assert isinstance(self.proj.weight, Tensor)
+        return self.proj.weight.sum(2)
 
 
 class Tower(nn.Module):
@@ -173,7 +179,7 @@ class Tower(nn.Module):
         self.register_buffer("log_scale", scale)
 
     def forward(self, x: Tensor, lots: Tensor | None = None) -> Tensor:
-        """Items, or clips of items (item, clip, ...), whose outputs are averaged.
+        """Items, or clips of items (item, clip, ...), whose outputs are averaged. Vectors are float32 in any precision.
 
         `lots` (item, *self.lots), between 0 and 1, decide what is dropped in training. Without them nothing is.
         """
@@ -182,6 +188,15 @@ class Tower(nn.Module):
             lots = lots.repeat_interleave(clips or 1, 0)
         vectors = self._read_out(x.flatten(0, 1) if clips else x, lots)
         return vectors.view(-1, clips, vectors.shape[-1]).mean(1) if clips else vectors
+
+    def in_precision(self, dtype: torch.dtype) -> "Tower":
+        """The same tower, computing in `dtype`. What is not worth rounding, or would be twice, is made of float32."""
+        scale = self.log_scale
+        if self.size.stem == "video":
+            self.stem.still = self.stem.summed()
+        self.to(dtype)
+        self.log_scale = scale
+        return self
 
     @property
     def lots(self) -> tuple[int, int, int]:
@@ -210,8 +225,9 @@ class Tower(nn.Module):
             tokens = block(tokens, weights)
         # Of a text the end token, which has the largest number; else the class token.
         read = tokens[torch.arange(len(x), device=x.device), x.argmax(-1)] if self.size.stem == "text" else tokens[:, 0]
-        vectors = normalize(self.projection(self.norm(read)), dim=-1)
-        return vectors if self.log_scale is None else vectors * self.log_scale.exp().clamp(max=100)
+        # From here on so few numbers that float32 costs nothing, where bfloat16 would lose a bit at each step.
+        vectors = normalize(self.projection(self.norm(read)).float(), dim=-1)
+        return vectors if self.log_scale is None else vectors * self.log_scale.float().exp().clamp(max=100)
 
 
 # Where the parts of a tower stand in the released file, less the prefix and the modality.

@@ -38,6 +38,11 @@ class OverTime(CLIPEncoderLayer):  # type: ignore[no-untyped-call]
         return out
 
 
+def _of_length_1(projection: nn.Linear, read: Tensor) -> Tensor:
+    """(item, width) -> (item, feature) float32: means and lengths of so few numbers cost nothing in full precision."""
+    return normalize(projection(read.to(projection.weight.dtype)).float(), dim=-1)
+
+
 def _regrouped(x: Tensor, count: int) -> Tensor:
     """(item * count, other, width) -> (item * other, count, width)"""
     other, width = x.shape[1:]
@@ -69,8 +74,8 @@ class Binding(nn.Module):
             x = x.transpose(1, 2).flatten(0, 1)
         tower = self.clip.vision_model
         tokens = tower.encoder(inputs_embeds=tower.pre_layrnorm(self._embedded(x))).last_hidden_state
-        read = tower.post_layernorm(tokens[:, 0]).unflatten(0, (items, -1)).mean(1)  # over frames
-        return normalize(self.clip.visual_projection(read), dim=-1)
+        read = tower.post_layernorm(tokens[:, 0]).unflatten(0, (items, -1)).float().mean(1)  # over frames
+        return _of_length_1(self.clip.visual_projection, read)
 
     def _embedded(self, x: Tensor) -> Tensor:
         own = self.clip.vision_model.embeddings
@@ -82,7 +87,7 @@ class Binding(nn.Module):
     def text(self, ids: Tensor) -> Tensor:
         """(item, token) -> (item, feature)"""
         read = self.clip.text_model(input_ids=ids).pooler_output
-        return normalize(self.clip.text_projection(read), dim=-1)
+        return _of_length_1(self.clip.text_projection, read)
 
 
 def plain_weights(state: Mapping[str, Tensor], alpha: float, rank: int) -> dict[str, Tensor]:

@@ -24,6 +24,15 @@ from mgx.shared.progress import say
 
 VIEWS = {"cpu": 16, "cuda": 128}  # of a batch, where nobody asks for another number
 AHEAD = {"cpu": 0, "cuda": 2}  # batches that are encoded while the next is gathered
+# What errors say that have no kind of their own: torch's allocator on a CPU, CUDA itself, and its libraries, which
+# allocate where torch's own allocator does not see it.
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+CHARACTERS = 1024  # of a text that counts as one: about as many tokens as a picture has patches
 NUMBERS = 2**18  # of a view that counts as one: a picture of 224 pixels a side has 3/5 of them
 
 
@@ -38,9 +47,14 @@ def batches_ahead(device: str) -> int:
 
 
 def numbers_of(view: Any) -> int:
-    """How large a prepared view is: its numbers, of arrays in a mapping or a sequence those of all; of text 1."""
+    """How large a prepared view is: its numbers, of arrays in a mapping or a sequence those of all.
+
+    A text of CHARACTERS counts as a picture.
+    """
     if isinstance(view, np.ndarray):
         return view.size
+    if isinstance(view, str):
+        return len(view) * (NUMBERS // CHARACTERS)
     if isinstance(view, Mapping):
         return sum(map(numbers_of, view.values()))
     return sum(map(numbers_of, view)) if isinstance(view, list | tuple) else 1
@@ -157,7 +171,7 @@ def out_of_memory(error: BaseException) -> bool:
     import torch
 
     kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return isinstance(error, kinds) or any(words in str(error) for words in NO_MEMORY)
 
 
 def _return_unused() -> None:
@@ -176,7 +190,7 @@ class Vectors:
         self._counts = np.zeros(items, np.int64)
         self._waiting: list[tuple[Any, list[int]]] = []  # views, and the items whose they are
         self._sent: deque[tuple[list[tuple[Any, list[int]]], Future[np.ndarray]]] = deque()
-        self._numbers = 0
+        self._largest = 0  # numbers of a view that waits
         self._texts: dict[str, list[int] | np.ndarray] = {}  # who waits for a text, then its vector
 
     def add(self, item: int, view: Any) -> None:
@@ -189,11 +203,12 @@ class Vectors:
                 self._count([item], there)
             return
         numbers = numbers_of(view)
-        if self._numbers + numbers > self.encoder.batch * NUMBERS:
+        # The largest counts for all: the others are padded to it.
+        if max(self._largest, numbers) * (len(self._waiting) + 1) > self.encoder.batch * NUMBERS:
             self._encode()
         whose = [item]
         self._waiting.append((view, whose))
-        self._numbers += numbers
+        self._largest = max(self._largest, numbers)
         if isinstance(view, str):
             self._texts[view] = whose
         if len(self._waiting) == self.encoder.batch:
@@ -207,7 +222,7 @@ class Vectors:
             return (self._sums / np.where(self._counts, self._counts, np.nan)[:, None]).astype(np.float32)
 
     def _encode(self) -> None:
-        waiting, self._waiting, self._numbers = self._waiting, [], 0
+        waiting, self._waiting, self._largest = self._waiting, [], 0
         if waiting:
             self._sent.append((waiting, self.encoder.start([view for view, _ in waiting])))
             self._receive(self.encoder.ahead)

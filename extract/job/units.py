@@ -165,7 +165,10 @@ def make_ready(
 ) -> list[dict[str, Any]]:
     """Train what a perceptor needs for one modality, if nobody did meanwhile."""
     opened, _ = _opened(home, order, submission, workers, batch)
-    opened.perceptors[perceptor].ready([modality])
+    own = opened.perceptors[perceptor]
+    if hasattr(own, "workers"):
+        own.workers = workers
+    own.ready([modality])
     return []
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
 from mgx.extract.weights.pretrained import config_of, load_model, processor_of
@@ -97,7 +98,7 @@ class EmbeddingGemma2:
 
         inputs = self._inputs(modality, views)
         model = self._model(TOWERS[modality])
-        with torch.inference_mode():
+        with encoding():
             inputs = {key: self._moved(value) for key, value in inputs.items()}
             tokens = model(**inputs).last_hidden_state.float()
             counts = inputs["attention_mask"].unsqueeze(-1).float()
@@ -163,7 +164,9 @@ class EmbeddingGemma2:
     def _moved(self, value: "Tensor") -> "Tensor":
         import torch
 
-        return value.to(self.device, getattr(torch, self.precision) if value.is_floating_point() else value.dtype)
+        from mgx.extract.weights.tensors import moved
+
+        return moved(value, self.device, getattr(torch, self.precision))
 
     @cached_property
     def _processor(self) -> Any:

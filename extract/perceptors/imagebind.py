@@ -1,8 +1,10 @@
 """The perceptor `imagebind`: ImageBind-Huge on the released weights, with the released preprocessing.
 
-What the release says nothing of: depth becomes disparity as its authors describe it (baseline * focal length / depth,
-depth clipped to 0.01 to 50 metres; https://github.com/facebookresearch/omnivore/issues/12), and thermal pictures are
-grey from 0 to 1, not normalised.
+The release brings no loader for two modalities. Depth is prepared as its authors did in Omnivore, whose numbers
+(0.0418, 0.0295) are statistics of disparity over 75 pixels (https://github.com/facebookresearch/omnivore, predict.py):
+depth of 0.01 to 50 metres becomes disparity, baseline * focal length / depth (issue 12 there), at most 75 pixels, over
+75; then it is resized and normalised. Holes get the depth of the nearest known pixel, as they trained on maps of SUN
+RGB-D whose holes are filled. Thermal pictures are grey from 0 to 1, not normalised.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mgx.extract.decode.depths import disparity
+from mgx.extract.arithmetic import encoding
+from mgx.extract.decode.depths import MOST_SHIFT, disparity
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
 from mgx.shared.errors import BadRequest
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from mgx.extract.encoders.imagebind import Tower
 
-VERSION = 1  # of the preprocessing: another one is another fingerprint
+VERSION = 2  # of the preprocessing: another one is another fingerprint
 KINECT = 518.857901 * 0.075  # pixel metres of NYUDv2's camera, for manifests that do not describe theirs
 DEPTH_MEAN, DEPTH_STD = 0.0418, 0.0295
 TOWERS = {
@@ -65,7 +68,7 @@ class ImageBind:
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         recipe: dict[str, Any] = {"precision": self.precision, "weights": self.checkpoint}
         if modality == "depth":
-            recipe["focal_baseline"] = settings.focal_baseline or KINECT
+            recipe |= depth_recipe(settings)
         return recipe
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
@@ -81,9 +84,9 @@ class ImageBind:
         if modality == "thermal":
             return pixels.grey(media.grey(source)).numpy()
         if modality == "depth":
-            camera = settings.focal_baseline or KINECT
-            shifts = disparity(media.depth(source, settings.unit, settings.focal_baseline), camera)
-            return ((pixels.grey(shifts) - DEPTH_MEAN) / DEPTH_STD).numpy()
+            metres = media.depth(source, settings.unit, settings.focal_baseline)
+            shares = pixels.grey(disparity(metres, settings.focal_baseline or KINECT))
+            return ((shares - DEPTH_MEAN) / DEPTH_STD).numpy()
         if modality == "audio":
             wave, rate = self._sound(source)
             return spectrogram.clips(spectrogram.resampled(torch.from_numpy(wave), rate)).numpy()
@@ -94,16 +97,16 @@ class ImageBind:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         import torch
 
-        from mgx.extract.weights.tensors import batch_of
+        from mgx.extract.weights.tensors import batch_of, moved
 
         tower = self._tower(TOWERS[modality])
         lots = self._lots(modality, tower, views)
-        with torch.inference_mode():
+        with encoding():
             if modality == "text":
-                batch = self._tokens(views).to(self.device)
+                batch = moved(self._tokens(views), self.device)
             else:
                 batch = batch_of(views, self.device, getattr(torch, self.precision))
-            vectors: np.ndarray = tower(batch, lots).float().cpu().numpy()
+            vectors: np.ndarray = tower(batch, lots).cpu().numpy()
         return vectors
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
@@ -132,7 +135,7 @@ class ImageBind:
 
             tower = blank(HUGE[name])
             fill(tower, towers_of(self._imagebind(), self.prefix, str(self._path))[name], f"{self._path}, {name},")
-            self._towers[name] = tower.to(self.device, getattr(torch, self.precision))
+            self._towers[name] = tower.in_precision(getattr(torch, self.precision)).to(self.device)
         found: Tower = self._towers[name]
         return found
 
@@ -145,6 +148,15 @@ class ImageBind:
     @property
     def _path(self) -> Path:
         return require_checkpoint(self.checkpoint, self.home) / self.file
+
+
+def depth_recipe(settings: Modality) -> dict[str, Any]:
+    """What the disparity of a depth map is made with: pixel metres of the camera, pixels, and what holes become."""
+    return {
+        "focal_baseline": settings.focal_baseline or KINECT,
+        "disparity_over": MOST_SHIFT,
+        "unknown_depth": "nearest known",
+    }
 
 
 def film_clips(source: Source) -> np.ndarray:

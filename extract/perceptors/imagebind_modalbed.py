@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgx.extract.perceptors.imagebind import ImageBind
+from mgx.extract.perceptors.imagebind import ImageBind, depth_recipe
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
 
@@ -29,7 +29,7 @@ class AsPublished(ImageBind):
     """The published loaders, for ImageBind and what is built on it."""
 
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
-        recipe = {key: value for key, value in super().recipe(modality, settings).items() if key != "focal_baseline"}
+        recipe = {k: v for k, v in super().recipe(modality, settings).items() if k not in depth_recipe(settings)}
         return {**recipe, "modalbed": CHANGES[modality]} if modality in CHANGES else recipe
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:

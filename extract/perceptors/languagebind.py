@@ -1,7 +1,8 @@
 """The perceptor `languagebind`: five CLIPs, one a modality, bound to one text tower; weights and settings as released.
 
 Where the release draws lots when it embeds (flips of films, places of cuts in long sounds) this does not: no flip, and
-the first place of each third. Text is read by the image model's tower; the towers were locked in training.
+the first place of each third. Text is read by the image model's tower; the towers were locked in training. It is
+cleaned as the release's tokenizer does, transformers' beside ftfy: HTML entities are not read as ImageBind reads them.
 """
 
 import json
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
 from mgx.shared.errors import BadRequest, Damaged
@@ -19,7 +21,7 @@ from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
-VERSION = 1  # of the preprocessing: another one is another fingerprint
+VERSION = 2  # of the preprocessing: another one is another fingerprint
 NEAREST, FARTHEST = 0.01, 10.0  # metres
 FILE = "pytorch_model.bin"
 
@@ -68,16 +70,15 @@ class LanguageBind:
             metres = torch.from_numpy(media.depth(source, settings.unit, settings.focal_baseline))
             shown = (metres.clamp(NEAREST, FARTHEST) / FARTHEST).expand(3, -1, -1)
             return pixels.normalised(pixels.bicubic(shown)).numpy()
-        vision = self._config(modality)["vision_config"]
         if modality == "audio":
             wave, rate = self._sound(source)
             own = spectrogram.resampled(torch.from_numpy(wave), rate)
-            sizes = int(vision["num_mel_bins"]), int(vision["target_length"])
-            about = vision["audio_mean"], vision["audio_std"]
-            return spectrogram.thirds(own, *sizes, *about, self._lots("cuts", wave, 3)).numpy()
+            bins, frames = (int(self._told(modality, key)) for key in ("num_mel_bins", "target_length"))
+            mean, std = (float(self._told(modality, key)) for key in ("audio_mean", "audio_std"))
+            return spectrogram.thirds(own, bins, frames, mean, std, self._lots("cuts", wave, 3)).numpy()
         if modality == "video":
             times, _ = media.timeline(source)
-            chosen = torch.linspace(0, len(times) - 1, int(vision["num_frames"])).long().tolist()
+            chosen = torch.linspace(0, len(times) - 1, int(self._told(modality, "num_frames"))).long().tolist()
             shown = torch.from_numpy(media.frames(source, [times[n] for n in chosen])).permute(3, 0, 1, 2).float() / 255
             seen = pixels.centre(pixels.bilinear(pixels.normalised(shown))).numpy()
             return seen if self._lots("flip", seen, 1)[0] < 0.5 else np.ascontiguousarray(seen[..., ::-1])
@@ -87,15 +88,15 @@ class LanguageBind:
         import torch
 
         from mgx.extract.decode.clip_tokens import tokens
-        from mgx.extract.weights.tensors import batch_of
+        from mgx.extract.weights.tensors import batch_of, moved
 
         model = self._model(self._checkpoint(modality))
-        with torch.inference_mode():
+        with encoding():
             if modality == "text":
-                made = model.text(tokens(views).to(self.device))
+                made = model.text(moved(tokens(views, entities=False), self.device))
             else:
                 made = model.vision(batch_of(views, self.device, getattr(torch, self.precision)))
-        vectors: np.ndarray = made.float().cpu().numpy()
+            vectors: np.ndarray = made.cpu().numpy()
         return vectors
 
     def _sound(self, source: Source) -> tuple[np.ndarray, int]:
@@ -126,6 +127,16 @@ class LanguageBind:
             except ValueError as error:
                 raise Damaged(f"{path} is no JSON: {error}. Get it again: mgx checkpoint fetch {name}") from error
         return self._configs[name]
+
+    def _told(self, modality: str, key: str) -> Any:
+        """A number that its description gives for what it sees."""
+        try:
+            return self._config(modality)["vision_config"][key]
+        except (KeyError, TypeError) as error:
+            name = self._checkpoint(modality)
+            path = require_checkpoint(name, self.home) / "config.json"
+            again = f"Get it again: mgx checkpoint fetch {name} --verify"
+            raise Damaged(f"{path} has no {key!r} in its vision_config. {again}") from error
 
     def _model(self, name: str) -> Any:
         if name not in self._models:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptor import Device
 from mgx.extract.strong.inputs import INPUTS, PUBLISHED, Input
 from mgx.extract.strong.selfsupervised import Recipe, Strong
@@ -29,7 +30,7 @@ from mgx.shared.test_part import in_test_part
 if TYPE_CHECKING:
     from mgx.extract.strong.training import Lesson, Trained
 
-VERSION = 1  # of what lies between a prepared view and its vector, and of the training
+VERSION = 2  # of what lies between a prepared view and its vector, and of the training
 
 
 class StrongPerceptor:
@@ -57,6 +58,7 @@ class StrongPerceptor:
         self.precision = precision or ("float32" if device == "cpu" else "bfloat16")
         self.inductive, self.published = inductive, published
         self.modalities = tuple(self.inputs)
+        self.workers: int | None = None  # that prepare what it is trained on; None leaves it to the training
         self._manifest: Manifest | None = None
         self._items: tuple[Item, ...] = ()
         self._lessons: dict[str, Lesson] = {}
@@ -85,7 +87,7 @@ class StrongPerceptor:
             if known.name in names:
                 say(f"{known.title}: licence {known.licence.id}. {known.licence.note}".rstrip())
         for lesson in lessons:
-            train(lesson, self.home, self.device)
+            train(lesson, self.home, self.device, self.workers)
 
     def untrained(self, modalities: Sequence[str]) -> list[str]:
         """Those of the modalities that `ready` would have to train."""
@@ -96,7 +98,7 @@ class StrongPerceptor:
 
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         """What it was trained on and how. Not the trained weights: their last bits differ between devices."""
-        return {"precision": self.precision, **self._lesson(modality).facts}
+        return self._lesson(modality).facts
 
     def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
         """One view: pixels (3, 224, 224) float32, or of text the text itself."""
@@ -106,17 +108,17 @@ class StrongPerceptor:
         import torch
         from torch.nn.functional import pad
 
+        from mgx.extract.strong.selfsupervised import on_device
+
         lesson = self._lesson(modality)
         model, trained = self._model(modality)
         batch = lesson.views(views)
         if lesson.recipe.attend_padding and batch.x.ndim == 2:
             # The published vector of a text depends on the texts beside it; with one length for all, on it alone.
             batch = batch._replace(x=pad(batch.x, (0, max(0, trained.longest - batch.x.shape[1]))))
-        batch = batch._replace(
-            x=batch.x.to(self.device), text=None if batch.text is None else batch.text.to(self.device)
-        )
+        batch = on_device(batch, self.device)
         low = self.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low):
+        with encoding(), torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=low):
             vectors: np.ndarray = model(batch).float().cpu().numpy()
         return vectors
 
@@ -154,6 +156,7 @@ class StrongPerceptor:
                 "input": [own.name, own.version],
                 "settings": settings.model_dump(mode="json", include={"kind", "unit", "focal", "baseline"}),
                 "recipe": asdict(recipe),
+                "precision": self.precision,
                 "trained_on": "items outside of the test part" if self.inductive else "all items",
                 "items": len(items),
                 "media": identities(items, modality, self._manifest.root),
@@ -169,6 +172,7 @@ class StrongPerceptor:
                 items=items,
                 weights=weights,
                 root=self._manifest.root,
+                precision=self.precision,
                 facts=facts,
             )
         return self._lessons[modality]

@@ -2,21 +2,26 @@
 
 Lyu, Zheng, Zhou, Wang, UniBind: LLM-Augmented Unified and Balanced Representation Space to Bind Them All, CVPR 2024,
 https://arxiv.org/abs/2403.12532. The projections that its paper adds are not in the released file. Users report that
-the ImageBind in it is the released one: `ready` compares the two where both are there, and says so. Beside it the file
+the ImageBind in it is the released one: where both are there they are compared, once, and that is said. The file also
 holds Point-Bind's encoder: modality `point`. Its thermal pictures are grey from -1 to 1, unlike those of `imagebind`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptors.imagebind import ImageBind
-from mgx.extract.weights.checkpoints import require_checkpoint
+from mgx.extract.weights.checkpoints import checkpoint_digest, require_checkpoint
 from mgx.shared.errors import NotThere
+from mgx.shared.files import write_whole
 from mgx.shared.item import Source
 from mgx.shared.manifest import Modality
-from mgx.shared.progress import say
+
+COMPARED = "compared.json"  # in the home directory: by both files' digests, how many tensors differ
 
 
 class UniBind(ImageBind):
@@ -26,23 +31,34 @@ class UniBind(ImageBind):
     modalities = (*ImageBind.modalities, "point")
     checkpoint, file, prefix = "unibind", "unibind.pt", "bind."
 
-    def ready(self, modalities: Sequence[str] = ()) -> None:
-        super().ready(modalities)
+    def remark(self) -> str:
+        """How many of its tensors are ImageBind's, if that is there too: both files are read for it, once for all."""
         try:
-            other = require_checkpoint(ImageBind.checkpoint, self.home) / ImageBind.file
+            digests = [checkpoint_digest(name, self.home) for name in (self.checkpoint, ImageBind.checkpoint)]
         except NotThere:
-            return
+            return ""
+        at, pair = self.home.root / COMPARED, " ".join(digests)
+        known: dict[str, int] = {}
+        with suppress(OSError, ValueError):
+            known = dict(json.loads(at.read_text()))
+        if pair not in known:
+            known |= {pair: self._differing()}
+            write_whole(at, json.dumps(known, indent=1))
+        if known[pair]:
+            return f"{self.name}: {known[pair]} of its tensors are not those of imagebind."
+        return f"{self.name}: all its weights are those of imagebind. The two are one perceptor, not two."
+
+    def _differing(self) -> int:
+        """Tensors of ImageBind's file that are not in this one, or others there."""
         from mgx.extract.weights.tensors import read_weights
 
         own = read_weights(self._path)
-        different = sum(
+        return sum(
             f"{self.prefix}{key}" not in own or not own[f"{self.prefix}{key}"].equal(tensor)
-            for key, tensor in read_weights(other).items()
+            for key, tensor in read_weights(
+                require_checkpoint(ImageBind.checkpoint, self.home) / ImageBind.file
+            ).items()
         )
-        if different:
-            say(f"{self.name}: {different} of its tensors are not those of imagebind.")
-        else:
-            say(f"{self.name}: all its weights are those of imagebind. The two are one perceptor, not two.")
 
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         changes = {"point": {"precision": "float32"}, "thermal": {"range": "-1 to 1"}}
@@ -63,7 +79,7 @@ class UniBind(ImageBind):
         import torch
 
         network = self._points()
-        with torch.inference_mode():
+        with encoding():
             vectors: np.ndarray = network([torch.from_numpy(view).to(self.device) for view in views]).cpu().numpy()
         return vectors
 

@@ -10,6 +10,7 @@ What happens in a step depends on the recipe and the step's number alone, so tha
 the weights of one that was not.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from mgx.extract.arithmetic import whole_float32
+from mgx.extract.job.batches import out_of_memory
+from mgx.extract.weights.tensors import moved
 from mgx.shared.errors import Damaged
+from mgx.shared.progress import say
 from mgx.shared.seeds import stream
 
 SAVE_EVERY = 100  # steps between two checkpoints
@@ -115,16 +120,29 @@ class Strong(nn.Module):
         return {name: own for name, own in self.named_parameters() if own.requires_grad}
 
 
-def hidden(views: Views, share: float, generator: torch.Generator) -> Views:
-    """The views with a share of their elements set to zero, which of text is the padding."""
-    kept = torch.rand(views.x.shape, generator=generator) >= share
-    return views._replace(x=views.x * kept.to(views.x))
+def hidden(views: Views, share: float, draw: np.random.Generator) -> Views:
+    """The views with a share of their elements set to zero, which of text is the padding.
+
+    Sixteen bits decide an element: a batch has ten million, and as many floats take half a second to draw.
+    """
+    kept = draw.integers(0, 2**16, tuple(views.x.shape), np.uint16) >= round(share * 2**16)
+    return views._replace(x=views.x * moved(torch.from_numpy(kept), str(views.x.device)))
 
 
-def _joined(first: Views, second: Views, device: str) -> Views:
+def _piece(views: Views, piece: slice) -> Views:
+    """Some of a batch's items."""
+    return Views(views.x[piece], None if views.text is None else views.text[piece])
+
+
+def on_device(views: Views, device: str) -> Views:
+    """A batch on a device."""
+    return Views(moved(views.x, device), None if views.text is None else moved(views.text, device))
+
+
+def _joined(first: Views, second: Views) -> Views:
     """The items of both, one after the other."""
-    text = None if first.text is None or second.text is None else torch.cat([first.text, second.text]).to(device)
-    return Views(torch.cat([first.x, second.x]).to(device), text)
+    text = None if first.text is None or second.text is None else torch.cat([first.text, second.text])
+    return Views(torch.cat([first.x, second.x]), text)
 
 
 def contrast(one: Tensor, other: Tensor, content: Tensor, temperature: float) -> tuple[Tensor, float]:
@@ -162,8 +180,11 @@ class Training:
         content: np.ndarray,
         batch_of: Callable[[Sequence[int]], Views],
         device: str,
+        precision: str = "float32",
     ) -> None:
         self.model, self.recipe, self.batch_of, self.device = model.to(device), recipe, batch_of, device
+        self.precision = precision
+        self._most = 2 * recipe.batch  # views that fitted into memory so far
         self.content = torch.as_tensor(content)
         self.steps, self.done = recipe.steps(len(content)), 0
         self.optimizer = torch.optim.AdamW(
@@ -185,25 +206,86 @@ class Training:
 
     def _step(self, items: np.ndarray) -> Progress:
         recipe, step = self.recipe, self.done
-        views = self.batch_of(items.tolist())
-        draw = torch.Generator().manual_seed(recipe.seed * 2**32 + step)
+        views = on_device(self.batch_of(items.tolist()), self.device)
+        draw = stream("strong masks", recipe.seed, step)
         first = hidden(views, recipe.masked, draw) if recipe.both_masked else views
         second = hidden(views, recipe.masked, draw)
-        both = _joined(first, second, self.device)
+        both = _joined(first, second)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * (1 - step / self.steps)
-        gpus = [torch.device(self.device)] if self.device != "cpu" else []
         self.model.train()
-        with torch.random.fork_rng(gpus), torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=bool(gpus)):
-            torch.manual_seed(recipe.seed * 2**32 + step)  # of the dropout
-            one, other = self.model(both).chunk(2)
-            loss, found = contrast(one, other, self.content[items], recipe.temperature)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        while (made := self._attempt(both, self.content[items])) is None:
+            self._halve(min(self._most, len(both.x)))
+        loss, found = made
         nn.utils.clip_grad_norm_(self.model.trained().values(), recipe.clip)
         self.optimizer.step()
         self.done += 1
-        return Progress(self.done, self.steps, float(loss.detach()), found)
+        return Progress(self.done, self.steps, loss, found)
+
+    def _attempt(self, both: Views, content: Tensor) -> tuple[float, float] | None:
+        """Loss and views found of a batch, whose gradients are in the model then; None if memory ran out."""
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            with whole_float32():
+                return self._gradients(both, content)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        return None
+
+    def _halve(self, views: int) -> None:
+        """Called when what failed is forgotten: until then its tensors hold the memory."""
+        if views == 1:
+            raise MemoryError("not even one view fits")
+        self._most = views // 2
+        say(f"out of memory with {views} views at once; going on with {self._most}, twice over.")
+        torch.cuda.empty_cache()  # nothing where no GPU is in use
+
+    def _gradients(self, both: Views, content: Tensor) -> tuple[float, float]:
+        """The loss of all views against each other; in pieces if they do not fit into memory together.
+
+        In pieces the vectors are made without a way back, the loss is taken of all of them, and then each piece is
+        encoded once more, to carry its vectors' gradients on (Gao, Zhang, Han, Callan, 2021,
+        https://arxiv.org/abs/2101.06983): the same loss and gradients, but for the dropout, drawn piece by piece.
+        """
+        pieces = [slice(start, start + self._most) for start in range(0, len(both.x), self._most)]
+        if len(pieces) == 1:
+            loss, found = self._loss(self._vectors(both, 0), content)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach()), found
+        parts = [_piece(both, piece) for piece in pieces]
+        with torch.no_grad():
+            vectors = torch.cat([self._vectors(part, n) for n, part in enumerate(parts)])
+        loss, found = self._loss(vectors.requires_grad_(), content)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert vectors.grad is not None
+        for n, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
+            self._vectors(part, n).backward(vectors.grad[piece])  # type: ignore[no-untyped-call]
+        return float(loss.detach()), found
+
+    def _loss(self, vectors: Tensor, content: Tensor) -> tuple[Tensor, float]:
+        one, other = vectors.chunk(2)
+        return contrast(one, other, content, self.recipe.temperature)
+
+    def _vectors(self, views: Views, piece: int) -> Tensor:
+        """(view, width) float32. The dropout is the step's, and the piece's."""
+        kind, low = self.device.split(":")[0], self.precision == "bfloat16"
+        gpus = [torch.device(self.device)] if kind != "cpu" else []
+        with torch.random.fork_rng(gpus), torch.autocast(kind, torch.bfloat16, enabled=low):
+            torch.manual_seed(self.recipe.seed * 2**32 + piece * 2**24 + self.done)
+            made: Tensor = self.model(views)
+        return made.float()
+
+    def seconds(self, views: Views) -> float:
+        """How long a forward pass of these views takes."""
+        took = []
+        own = on_device(views, self.device)
+        for _ in range(2):  # the first one warms up
+            begun = time.perf_counter()
+            with torch.no_grad(), whole_float32():
+                float(self._vectors(own, 0).sum())  # a number of it waits for a GPU
+            took.append(time.perf_counter() - begun)
+        return took[-1]
 
     def snapshot(self) -> dict[str, Any]:
         """All that later steps depend on."""

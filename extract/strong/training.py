@@ -12,25 +12,26 @@ A data set may be larger than memory: items are prepared as their batches come, 
 import hashlib
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from mgx.extract.data.media_identity import identity
+from mgx.extract.job.batches import out_of_memory
+from mgx.extract.job.decoding import default_workers
+from mgx.extract.strong.hands import Hands
 from mgx.extract.strong.inputs import Input
 from mgx.extract.strong.selfsupervised import SAVE_EVERY, Progress, Recipe, Strong, Training, Views
-from mgx.shared.errors import BadItem, BadRequest, Damaged
+from mgx.shared.errors import BadItem, BadRequest, Damaged, WorkFailed
 from mgx.shared.files import canonical, digest, read_checked, remove_drafts_of, room_for, write_checked, write_whole
 from mgx.shared.home import Home
-from mgx.shared.item import Item
+from mgx.shared.item import Item, Source
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import progress, say, warn
 from mgx.shared.work_locks import lock
@@ -38,7 +39,7 @@ from mgx.shared.work_locks import lock
 EVERY = 50  # steps between two lines of the record; SAVE_EVERY is a multiple of it
 KEPT = ("items.json", "steps.pt")  # only while it trains
 CHUNK = 64  # items looked at together
-MOST_WORKERS = 8
+TIMED = {"cpu": 2, "cuda": 16}  # views whose forward pass tells how long a training takes
 SHOWN = 3  # items named that cannot be used
 
 
@@ -58,6 +59,7 @@ class Lesson:
     items: tuple[Item, ...]
     weights: Path
     root: Path  # of the data set
+    precision: str = "float32"
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -134,8 +136,11 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 # ---- training
 
 
-def train(lesson: Lesson, home: Home, device: str) -> None:
-    """Train what is not there yet. One process at a time: another one waits, and then finds it done."""
+def train(lesson: Lesson, home: Home, device: str, workers: int | None = None) -> None:
+    """Train what is not there yet. One process at a time: another one waits, and then finds it done.
+
+    `workers` prepare the items: if nobody says how many, one a core beside a GPU, and none beside a CPU that trains.
+    """
     target = lesson.file("safetensors")
     path = home.locks / f"{lesson.what.replace('/', '-')}.training.lock"
     with lock(path, f"{lesson.what}: another process trains it"):
@@ -146,7 +151,18 @@ def train(lesson: Lesson, home: Home, device: str) -> None:
             return
         if any(lesson.folder.glob(f"{lesson.modality}-*.safetensors")):
             say(f"{lesson.what}: what is there was trained on other items or files, or by another recipe.")
-        _train(lesson, device)
+        if workers is None:
+            workers = 0 if device == "cpu" else default_workers()
+        try:
+            with Hands(workers) as hands:
+                _train(lesson, device, hands)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise WorkFailed(
+                f"{lesson.what}: there is not memory enough to train, not even on few views at once. What is finished "
+                "is kept. Free some, or use another --device, --precision bfloat16, or fewer --workers."
+            ) from error
 
 
 def _sound(path: Path) -> bool:
@@ -161,10 +177,10 @@ def _sound(path: Path) -> bool:
     return True
 
 
-def _train(lesson: Lesson, device: str) -> None:
+def _train(lesson: Lesson, device: str, hands: Hands) -> None:
     encoder, recipe = lesson.input.encoder, lesson.recipe
     model = Strong(encoder.open(lesson.weights), encoder, recipe)
-    seen = _look(lesson, device)
+    seen = _look(lesson, hands)
     examples, content = _examples(lesson, seen)
     training = Training(
         model,
@@ -172,16 +188,17 @@ def _train(lesson: Lesson, device: str) -> None:
         np.arange(len(examples)) if recipe.alike_are_negatives else content,
         lambda numbers: next(batches),
         device,
+        lesson.precision,
     )
     record = _restored(lesson, training)
-    batches = _batches(lesson, examples, training.batches(), device)
+    batches = _batches(lesson, examples, training.batches(), hands)
     say(
         f"{lesson.what}: training {encoder.name} on {len(examples)} views of {len(seen.content)} items "
         f"({len(seen.left_out)} left out), {training.steps} steps of {recipe.batch}."
     )
-    if device == "cpu":
-        hours = _seconds_a_step(lesson, model, examples) * (training.steps - training.done) / 3600
-        say(f"{lesson.what}: on this CPU that takes about {_as_time(hours)}. With a GPU: --device cuda")
+    hours = _seconds_a_step(lesson, training, examples, hands) * (training.steps - training.done) / 3600
+    where, other = ("this CPU", " With a GPU: --device cuda") if device == "cpu" else (device, "")
+    say(f"{lesson.what}: on {where} that takes about {_as_time(hours)}.{other}")
     recent: list[Progress] = []
     with progress() as bars:
         bars.start(f"training {lesson.what}", training.steps, training.done)
@@ -246,17 +263,19 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _seconds_a_step(lesson: Lesson, model: Strong, examples: Sequence[tuple[Item, int]]) -> float:
-    """Of a step, from a forward pass of two views: there are two of each item, and the way back costs as much again."""
-    few = lesson.views([_prepared_view(lesson, *example) for example in examples[:2]])
-    model.eval()
+def _seconds_a_step(lesson: Lesson, training: Training, examples: Sequence[tuple[Item, int]], hands: Hands) -> float:
+    """Of a step: what preparing its items takes, and training on two views of each, the longer of the two if processes
+    prepare. The way back costs as much as the forward pass again, which is tried on few views."""
     took = []
-    with torch.inference_mode():
-        for _ in range(2):  # the first one warms up
-            begun = time.perf_counter()
-            model(few)
-            took.append(time.perf_counter() - begun)
-    return took[-1] / len(few.x) * 2 * min(lesson.recipe.batch, len(examples)) * 2
+    for _ in range(2):  # the first one loads libraries
+        begun = time.perf_counter()
+        prepared = _prepared(_wanted(lesson, examples[:2]))
+        took.append(time.perf_counter() - begun)
+    items = min(lesson.recipe.batch, len(examples))
+    prepare = took[-1] / len(prepared) * items
+    count = TIMED[training.device.split(":")[0]]
+    encode = training.seconds(lesson.views([prepared[n % len(prepared)] for n in range(count)])) / count * 2 * items * 2
+    return max(prepare / hands.workers, encode) if hands.workers else prepare + encode
 
 
 def _as_time(hours: float) -> str:
@@ -276,7 +295,7 @@ class Seen:
     longest: int
 
 
-def _look(lesson: Lesson, device: str) -> Seen:
+def _look(lesson: Lesson, hands: Hands) -> Seen:
     """Look at every item once, or read what an interrupted training found."""
     path = lesson.file("items.json")
     if (found := read_checked(path)) is not None:
@@ -285,9 +304,11 @@ def _look(lesson: Lesson, device: str) -> Seen:
     left_out: dict[str, str] = {}
     longest = 0
     starts = range(0, len(lesson.items), CHUNK)
+    # A process is sent the items of a chunk and no others, of which there may be a million.
+    chunks = (replace(lesson, items=lesson.items[start : start + CHUNK], facts={}) for start in starts)
     with progress() as bars:
         bars.start(f"looking at {lesson.what}", len(lesson.items))
-        for chunk in _loaded(_Looked(lesson), starts, device):
+        for chunk in hands.each(_looked, chunks):
             for i, name, reason, length in chunk:
                 if reason:
                     left_out[i] = reason
@@ -320,64 +341,46 @@ def _examples(lesson: Lesson, seen: Seen) -> tuple[list[tuple[Item, int]], np.nd
     return examples, np.array(content, np.int64)
 
 
-class _Looked(Dataset[Any]):
-    """By where a chunk starts: (id, content, "" or why it cannot be used, tokens) of its items."""
-
-    def __init__(self, lesson: Lesson) -> None:
-        self.lesson = lesson
-
-    def __getitem__(self, start: int) -> list[tuple[str, str, str, int]]:
-        return [self._one(item) for item in self.lesson.items[start : start + CHUNK]]
-
-    def _one(self, item: Item) -> tuple[str, str, str, int]:
-        try:
-            made = [self.lesson.views([view]) for view in self.lesson.prepared(item)]
-        except BadItem as error:
-            return item.id, "", str(error).replace(f"{self.lesson.root}/", ""), 0
-        hasher = hashlib.sha256()
-        for own in made:
-            hasher.update(f"{tuple(own.x.shape)}".encode() + own.x.numpy().tobytes())
-        tokens = [own.x.shape[1] for own in made if own.x.ndim == 2]
-        return item.id, hasher.hexdigest(), "", max(tokens, default=0)
+def _looked(lesson: Lesson) -> list[tuple[str, str, str, int]]:
+    """(id, content, "" or why it cannot be used, tokens) of its items."""
+    return [_look_at(lesson, item) for item in lesson.items]
 
 
-class _Batch(Dataset[Any]):
-    """By the numbers of examples: their prepared views, or why one cannot be used now."""
+def _look_at(lesson: Lesson, item: Item) -> tuple[str, str, str, int]:
+    try:
+        made = [lesson.views([view]) for view in lesson.prepared(item)]
+    except BadItem as error:
+        return item.id, "", str(error).replace(f"{lesson.root}/", ""), 0
+    hasher = hashlib.sha256()
+    for own in made:
+        hasher.update(f"{tuple(own.x.shape)}".encode() + own.x.numpy().tobytes())
+    tokens = [own.x.shape[1] for own in made if own.x.ndim == 2]
+    return item.id, hasher.hexdigest(), "", max(tokens, default=0)
 
-    def __init__(self, lesson: Lesson, examples: Sequence[tuple[Item, int]]) -> None:
-        self.lesson, self.examples = lesson, examples
 
-    def __getitem__(self, numbers: np.ndarray) -> list[Any] | str:
-        try:
-            return [_prepared_view(self.lesson, *self.examples[n]) for n in numbers]
-        except BadItem as error:
-            return str(error)
+@dataclass(frozen=True)
+class _Wanted:
+    """Sources of one batch, and how they become views: all that a process has to be told."""
+
+    prepare: Callable[[Modality, Source], Any]
+    settings: Modality
+    sources: tuple[Source, ...]
 
 
-def _prepared_view(lesson: Lesson, item: Item, view: int) -> Any:
-    return lesson.input.prepare(lesson.settings, item.media[lesson.modality][view])
+def _wanted(lesson: Lesson, examples: Iterable[tuple[Item, int]]) -> _Wanted:
+    sources = tuple(item.media[lesson.modality][view] for item, view in examples)
+    return _Wanted(lesson.input.prepare, lesson.settings, sources)
+
+
+def _prepared(wanted: _Wanted) -> list[Any]:
+    return [wanted.prepare(wanted.settings, source) for source in wanted.sources]
 
 
 def _batches(
-    lesson: Lesson, examples: Sequence[tuple[Item, int]], wanted: Iterable[np.ndarray], device: str
+    lesson: Lesson, examples: Sequence[tuple[Item, int]], numbers: Iterable[np.ndarray], hands: Hands
 ) -> Iterator[Views]:
-    for prepared in _loaded(_Batch(lesson, examples), wanted, device):
-        if isinstance(prepared, str):
-            raise BadItem(f"{prepared}. It could be used when the training began: start it again.")
-        yield lesson.views(prepared)
-
-
-def _loaded(data: Dataset[Any], wanted: Iterable[Any], device: str) -> Iterator[Any]:
-    """`data` at each place that is wanted, in that order; beside a GPU prepared by processes of their own.
-
-    What they send goes through a pipe, as arrays: memory that processes share is scarce in containers.
-    """
-    workers = 0 if device == "cpu" else max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1))
-    loader: Callable[..., DataLoader[Any]] = DataLoader
-    more = {"num_workers": workers, "multiprocessing_context": "spawn"} if workers else {}
-    # Its own generator: the global one is left alone.
-    yield from loader(data, batch_size=None, sampler=wanted, collate_fn=_as_is, generator=torch.Generator(), **more)
-
-
-def _as_is(found: Any) -> Any:
-    return found
+    try:
+        for prepared in hands.each(_prepared, (_wanted(lesson, (examples[n] for n in own)) for own in numbers)):
+            yield lesson.views(prepared)
+    except BadItem as error:
+        raise BadItem(f"{error}. It could be used when the training began: start it again.") from error

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
+from mgx.extract.job.batches import out_of_memory
 from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadManifest, MgxError, NotThere
 from mgx.shared.home import Home
@@ -37,6 +38,7 @@ class Canary(Block):
     """What a perceptor's makers printed. `examples` are files under one folder, of text the texts themselves."""
 
     perceptor: str
+    also: tuple[str, ...] = ()  # perceptors that hold the same weights
     origin: str
     tolerance: float = Field(gt=0)  # of a cosine
     examples: Mapping[str, tuple[str, ...]]
@@ -88,10 +90,11 @@ def _check(canary: Canary) -> None:
 def find_canary(name: str, path: Path | None = None) -> Canary:
     """The canary of a perceptor. UnknownName lists those that there are."""
     known = known_canaries(path)
-    for perceptor, canary in known.items():
-        if plain(perceptor) == plain(name):
-            return canary
-    raise unknown("perceptor with printed examples", name, list(known))
+    for canary in known.values():
+        for perceptor in (canary.perceptor, *canary.also):
+            if plain(perceptor) == plain(name):
+                return canary.model_copy(update={"perceptor": perceptor})
+    raise unknown("perceptor with printed examples", name, [p for c in known.values() for p in (c.perceptor, *c.also)])
 
 
 def examples_of(canary: Canary, home: Home, folder: Path | None) -> Path:
@@ -106,8 +109,12 @@ def verify(canary: Canary, perceptor: Perceptor, folder: Path, heard: Callable[[
         heard(modality)
         try:
             vectors[modality] = _encoded(canary, perceptor, folder, modality)
-        except (MgxError, MemoryError) as error:  # whatever is missing or wrong belongs to this modality alone
-            vectors[modality] = str(error) or "there is not enough memory"
+        except MgxError as error:  # whatever is missing or wrong belongs to this modality alone
+            vectors[modality] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            vectors[modality] = "there is not enough memory"
     return [_answer(own, vectors[own.of], vectors[own.over], canary.tolerance) for own in canary.softmax]
 
 

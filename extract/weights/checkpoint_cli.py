@@ -12,6 +12,7 @@ from mgx.extract.download.fetch_cli import fetch_parcel, settle_licence
 from mgx.extract.download.sources import FileState
 from mgx.extract.weights.checkpoints import (
     Checkpoint,
+    checkpoint_folder,
     checkpoint_states,
     find_checkpoints,
     known_checkpoints,
@@ -74,7 +75,7 @@ def _row(one: Checkpoint, home: Home) -> dict[str, Any]:
         "title": one.title,
         "perceptors": list(one.perceptors),
         "licence": one.licence.id,
-        "root": str(home.checkpoints / one.name),
+        "root": str(checkpoint_folder(one, home)),
         **_there(checkpoint_states(one, home)),
     }
 
@@ -103,7 +104,9 @@ def _there(states: Sequence[FileState]) -> dict[str, Any]:
 
 @checkpoint.command("fetch", epilog=FETCH_EXAMPLES)
 @click.argument("name")
-@click.option("--from", "path", type=click.Path(path_type=Path), help="Use this file, which you downloaded yourself.")
+@click.option(
+    "--from", "path", type=click.Path(path_type=Path), help="Use this file or folder, which you downloaded yourself."
+)
 @replace_option("With --from: use it even if another file was used before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and stop.")
 @click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked.")

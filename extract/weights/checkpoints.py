@@ -5,6 +5,8 @@ embeddings made with one file and with another would not go together.
 """
 
 import json
+import os
+import re
 import shlex
 import shutil
 import tomllib
@@ -24,10 +26,11 @@ from mgx.extract.download.sources import (
     read_record,
     write_record,
 )
+from mgx.extract.weights.hub_cache import cached_commit
 from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest, room_for, whole_file, write_whole
 from mgx.shared.home import Home
-from mgx.shared.manifest import CHECKPOINTS, SHIPPED, Block, Licence, Name, Source
+from mgx.shared.manifest import CHECKPOINTS, SHIPPED, Block, Licence, Name, Source, SourceFile
 from mgx.shared.registry import plain, unknown
 
 
@@ -71,20 +74,32 @@ def parcel_of_checkpoint(checkpoint: Checkpoint, home: Home) -> Parcel:
     return Parcel(checkpoint.name, root, checkpoint.source, checkpoint.licence, command, "model")
 
 
+def checkpoint_folder(checkpoint: Checkpoint, home: Home) -> Path:
+    """Where its files lie: in the home directory; else in the cache of huggingface_hub, if they are all there."""
+    root = home.checkpoints / checkpoint.name
+    if any((root / file.path).is_file() for source in checkpoint.source for file in source.file):
+        return root
+    for source in checkpoint.source:
+        cached = cached_commit(source.repo, source.revision) if source.kind == "hf" else None
+        if cached and all((cached / file.path).is_file() for file in source.file if not file.optional):
+            return cached
+    return root
+
+
 def checkpoint_states(checkpoint: Checkpoint, home: Home) -> list[FileState]:
     """The state of its files; of several sources, of the one of which most is there."""
-    root = home.checkpoints / checkpoint.name
+    root = checkpoint_folder(checkpoint, home)
     states = [[file_state(root, source, file) for file in source.file] for source in checkpoint.source]
     return max(states, key=lambda of_source: sum(state.done for state in of_source))
 
 
 def require_checkpoint(name: str, home: Home) -> Path:
-    """The folder with a checkpoint's files, each proven to be what was fetched or first seen.
+    """The folder with a checkpoint's files, each proven to be what was fetched or first seen. It is only read.
 
     NotThere says how to fetch it, Damaged that a file is another one than before.
     """
     (checkpoint,) = (one for one in known_checkpoints() if one.name == name)
-    root, states = home.checkpoints / name, checkpoint_states(checkpoint, home)
+    root, states = checkpoint_folder(checkpoint, home), checkpoint_states(checkpoint, home)
     lacking = [state for state in states if not (state.done or state.optional)]
     if other := [state for state in lacking if state.size and (root / state.path).is_file()]:
         wrong = f"{root / other[0].path} has {other[0].bytes} bytes, expected {other[0].size}."
@@ -96,7 +111,7 @@ def require_checkpoint(name: str, home: Home) -> Path:
     expected = {file.path: file.sha256 for source in checkpoint.source for file in source.file}
     for state in states:
         if state.done:
-            found = _digest(root, state)
+            found = _digest(root, state, home)
             if expected[state.path] not in ("", found):
                 wrong = f"{root / state.path} has sha256 {found}, expected {expected[state.path]}."
                 raise Damaged(f"{wrong} Get the right one: mgx checkpoint fetch {name} --verify")
@@ -108,12 +123,18 @@ def checkpoint_digest(name: str, home: Home) -> str:
     """Names the content of a checkpoint's files. NotThere says how to fetch them."""
     root = require_checkpoint(name, home)
     (checkpoint,) = (one for one in known_checkpoints() if one.name == name)
-    return digest({s.path: _digest(root, s) for s in checkpoint_states(checkpoint, home) if s.done})
+    return digest({s.path: _digest(root, s, home) for s in checkpoint_states(checkpoint, home) if s.done})
 
 
-def _digest(root: Path, state: FileState) -> str:
-    """sha256 of a file: as it was noted, if it has not changed since; else it is read, and noted where that may be."""
+def _digest(root: Path, state: FileState, home: Home) -> str:
+    """sha256 of a file: as it was noted, if it has not changed since; else it is read, and noted where that may be.
+
+    The hub's cache is huggingface_hub's to write in. Its large files bear their sha256 as their names there.
+    """
     path = root / state.path
+    if not root.is_relative_to(home.checkpoints):
+        name, found = path.resolve().name, path.stat()
+        return name if re.fullmatch("[0-9a-f]{64}", name) else digest_once(path, found.st_size, found.st_mtime_ns)
     record = read_record(root, state.path)
     if record is None or not is_of(record, path):
         found = path.stat()
@@ -147,13 +168,26 @@ def pin(checkpoint: Checkpoint, path: str, sha256: str, home: Home, replace: boo
 
 
 def take(checkpoint: Checkpoint, path: Path, home: Home, replace: bool = False) -> Path:
-    """Copy a file that a person got by hand to where the checkpoint's only file lies, and pin it."""
+    """Put what a person got by hand where the checkpoint's files lie, and pin it: a folder of them, or the only one."""
     files = {part_of(file): (source, file) for source in checkpoint.source for file in source.file}
+    if path.is_dir():
+        given = {path / file.path: (source, file) for source, file in files.values()}
+        if missing := [at for at, (_, file) in given.items() if not (at.is_file() or file.optional)]:
+            raise NotThere(f"{path} has no {missing[0].name}, which checkpoint {checkpoint.name!r} needs.")
+        for at, (source, file) in given.items():
+            if at.is_file():
+                _take(checkpoint, at, source, file, home, replace)
+        return home.checkpoints / checkpoint.name
     if len(files) != 1:
-        raise BadRequest(f"checkpoint {checkpoint.name!r} has {len(files)} files: --from is for those with one.")
-    ((source, file),) = files.values()
+        names = ", ".join(file.path for _, file in files.values())
+        raise BadRequest(f"checkpoint {checkpoint.name!r} has {len(files)} files: give the folder of {names}.")
     if not path.is_file():
         raise NotThere(f"{path} is not a file. Give the file that holds the weights of {checkpoint.name!r}.")
+    ((source, file),) = files.values()
+    return _take(checkpoint, path, source, file, home, replace)
+
+
+def _take(checkpoint: Checkpoint, path: Path, source: Source, file: SourceFile, home: Home, replace: bool) -> Path:
     found = file_digest(path)
     if file.sha256 not in ("", found):
         raise Damaged(f"{path} has sha256 {found}, expected {file.sha256}.")
@@ -162,10 +196,18 @@ def take(checkpoint: Checkpoint, path: Path, home: Home, replace: bool = False) 
     target = root / file.path
     if not (target.is_file() and target.samefile(path)):
         with room_for(target), whole_file(target) as draft:
-            shutil.copyfile(path, draft)
+            _link_or_copy(path.resolve(), draft)
     written = target.stat()
     write_record(root, Record(source.id, file.path, written.st_size, found, written.st_mtime_ns, str(path)))
     return target
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    """A second name for gigabytes, where both lie on one disk that has such. A change of the file is noticed."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def _pins(at: Path) -> dict[str, str]:

@@ -69,11 +69,27 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
 
 def batch_of(views: Sequence[np.ndarray], device: str, dtype: torch.dtype) -> Tensor:
     """Views of one shape as one batch (view, ...) on a device. A GPU fetches it from pinned memory."""
-    pinned = torch.device(device).type == "cuda"
+    return moved(stacked(views, device), device, dtype)
+
+
+def stacked(views: Sequence[np.ndarray], device: str) -> Tensor:
+    """Views of one shape as one batch (view, ...), on the CPU still, where that device takes it from."""
     kind = torch.from_numpy(np.empty(0, views[0].dtype)).dtype
-    batch = torch.empty((len(views), *views[0].shape), dtype=kind, pin_memory=pinned)
+    batch = torch.empty((len(views), *views[0].shape), dtype=kind, pin_memory=_fetches(device))
     np.stack(views, out=batch.numpy())
-    return batch.to(device, non_blocking=pinned).to(dtype)
+    return batch
+
+
+def moved(tensor: Tensor, device: str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor on a device; numbers with fractions in `dtype` there, if one is given."""
+    if _fetches(device) and not tensor.is_cuda:
+        tensor = tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+
+def _fetches(device: str) -> bool:
+    """Whether it copies by itself, while this process goes on, what lies in pinned memory."""
+    return torch.device(device).type == "cuda"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -41,7 +41,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     for module in (imagebind, languagebind, unibind):
         monkeypatch.setattr(module, "require_checkpoint", folder)
-    for module in (imagebind, languagebind):
+    for module in (imagebind, languagebind, unibind):
         monkeypatch.setattr(module, "checkpoint_digest", lambda name, home: f"digest of {folder(name, home).name}")
     monkeypatch.setattr(network, "HUGE", TINY)
     yield root

@@ -1,5 +1,6 @@
 """The binding perceptors on real media, with small networks of formula weights in place of the released ones."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mgx.extract.perceptors import unibind
 from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.perceptors.languagebind import LanguageBind
 from mgx.extract.perceptors.pointbind import PointBind
@@ -49,22 +51,36 @@ def test_imagebind_embeds_every_modality(released: Path, home: Home, sources: di
     assert set(perceptor._towers) == {"vision", "text", "audio", "depth", "thermal"}, "the motion encoder was not read"
 
 
+def absent(name: str, home: Home) -> str:
+    raise NotThere(f"no checkpoint {name}")
+
+
 def test_unibind_is_the_imagebind_in_its_file(
-    released: Path, home: Home, sources: dict[str, Source], capsys: pytest.CaptureFixture[str]
+    released: Path,
+    home: Home,
+    sources: dict[str, Source],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weights = checkpoint(TINY)
     save(released / "imagebind" / ImageBind.file, weights)
     save(released / "unibind" / UniBind.file, {f"bind.{k}": v for k, v in weights.items()} | point_weights(8))
     one, other = ImageBind(home, "cpu"), UniBind(home, "cpu")
     other.ready()
-    assert "all its weights are those of imagebind" in capsys.readouterr().err
+    assert "those of imagebind" not in capsys.readouterr().err, "it is not compared in every unit of work"
+    assert "all its weights are those of imagebind" in other.remark()
+    with monkeypatch.context() as patched:
+        patched.setattr(UniBind, "_differing", lambda self: pytest.fail("it is read again"))
+        assert "all its weights are those of imagebind" in UniBind(home, "cpu").remark()
     assert one.fingerprint() != other.fingerprint()
     mine, theirs = embedded(one, {"image": sources["image"]}), embedded(other, {"image": sources["image"]})
     np.testing.assert_array_equal(mine["image"], theirs["image"])
     changed = {f"bind.{k}": v + 1 if k.endswith("trunks.depth.blocks.0.norm_1.bias") else v for k, v in weights.items()}
     save(released / "unibind" / UniBind.file, changed)
-    UniBind(home, "cpu").ready()
-    assert "1 of its tensors are not those of imagebind" in capsys.readouterr().err
+    monkeypatch.setattr(unibind, "checkpoint_digest", lambda name, home: f"another digest of {name}")
+    assert "1 of its tensors are not those of imagebind" in UniBind(home, "cpu").remark()
+    monkeypatch.setattr(unibind, "checkpoint_digest", absent)
+    assert UniBind(home, "cpu").remark() == ""
 
 
 @pytest.mark.parametrize("kind", [UniBind, pytest.param(PointBind, marks=pytest.mark.slow)])
@@ -112,6 +128,20 @@ def test_other_files_are_one_clear_line(
     with pytest.raises(Damaged, match=said) as caught:
         ImageBind(home, "cpu").encode("text", ["a chair"])
     assert "\n" not in str(caught.value) and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("modality", "key"), [("audio", "audio_mean"), ("video", "num_frames"), ("video", "")])
+def test_a_description_that_lacks_a_number_is_one_line(
+    modality: str, key: str, released: Path, home: Home, sources: dict[str, Source]
+) -> None:
+    save_languagebind(released)
+    path = released / f"languagebind_{modality}/config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"].pop(key, None)
+    path.write_text(json.dumps(config if key else {}))
+    said = f"config.json has no '{key or 'num_frames'}' in its vision_config. Get it again: mgx checkpoint fetch"
+    with pytest.raises(Damaged, match=said):
+        LanguageBind(home, "cpu").prepare(modality, settings(modality), sources[modality])
 
 
 def test_languagebind_embeds_every_modality(released: Path, home: Home, sources: dict[str, Source]) -> None:

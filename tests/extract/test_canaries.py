@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mgx.extract.perceptors.languagebind import LanguageBind
 from mgx.extract.perceptors.unibind import UniBind
-from mgx.extract.weights.canaries import beyond, known_canaries, log_odds
+from mgx.extract.weights.canaries import beyond, find_canary, known_canaries, log_odds
 from mgx.shared.cli import run
-from mgx.shared.errors import BadManifest
+from mgx.shared.errors import BadManifest, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.manifest import Modality
 from tests.extract.networks import save, save_languagebind
@@ -117,6 +117,33 @@ def test_what_is_missing_is_named_and_the_rest_is_run(world: World) -> None:
     assert world.verify() == 0
     assert "image x text: agrees" in world.out
     assert f"depth x text: cannot be run: there is no {world.root / '1d.png'}" in world.out
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")]
+)
+def test_memory_that_runs_out_is_of_one_modality(
+    error: Exception, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = UniBind.encode
+
+    def encode(self: UniBind, modality: str, views: Any) -> Any:
+        if modality == "depth":
+            raise error
+        return real(self, modality, views)
+
+    monkeypatch.setattr(UniBind, "encode", encode)
+    assert world.verify() == 0
+    assert "image x text: agrees" in world.out
+    assert "depth x text: cannot be run: there is not enough memory" in world.out
+
+
+def test_what_holds_an_imagebind_is_compared_with_imagebinds_numbers() -> None:
+    for name in ("imagebind", "unibind", "PointBind"):
+        canary = find_canary(name)
+        assert canary.perceptor == name.lower() and canary.origin == find_canary("imagebind").origin
+    with pytest.raises(UnknownName, match="unibind"):
+        find_canary("litebind")
 
 
 def test_nothing_to_run_is_exit_code_2(world: World, released: Path) -> None:

@@ -136,10 +136,92 @@ def test_by_hand(world: World, tmp_path: Path) -> None:
     assert world.mgx("fetch", "ear_left", "--from", str(got)) == 2 and "has 2 files" in world.err
 
 
+def test_by_hand_as_a_folder(world: World, tmp_path: Path) -> None:
+    got = tmp_path / "ear"
+    got.mkdir()
+    (got / "config.json").write_bytes(EAR["config.json"])
+    assert world.mgx("fetch", "ear_left", "--from", str(got)) == 2 and f"{got} has no model.bin" in world.err
+    (got / "model.bin").write_bytes(EAR["model.bin"])
+    assert world.mgx("fetch", "ear_left", "--from", str(got)) == 0
+    assert {name: (world.home.checkpoints / "ear_left" / name).read_bytes() for name in EAR} == EAR
+    assert world.where()["ear_left"] == "there"
+
+
+def test_a_file_got_by_hand_has_a_second_name_and_is_not_copied(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got, link = tmp_path / "got.pt", tmp_path / "link.pt"
+    got.write_bytes(b"first")
+    link.symlink_to(got)
+    assert world.mgx("fetch", "hand", "--from", str(link)) == 0
+    target = world.home.checkpoints / "hand/hand.pt"
+    assert target.samefile(got) and not target.is_symlink()
+    got.write_bytes(b"other")  # in place: that changes both, and is noticed
+    with pytest.raises(Damaged, match="was used before"):
+        require_checkpoint("hand", world.home)
+    got.write_bytes(b"first")
+    target.unlink()
+
+    def refused(*names: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(checkpoints.os, "link", refused)
+    assert world.mgx("fetch", "hand", "--from", str(got)) == 0
+    assert target.read_bytes() == b"first" and not target.samefile(got)
+
+
+def cached(root: Path) -> Path:
+    """A commit as huggingface_hub keeps it: names that lead to the content, whose name is its digest."""
+    repo = root / "models--some--ear"
+    snapshot = repo / "snapshots/ccccccc0123456789"
+    (repo / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for name, content in EAR.items():
+        digest = (hashlib.sha256 if name == "model.bin" else hashlib.sha1)(content).hexdigest()
+        (repo / "blobs" / digest).write_bytes(content)
+        (snapshot / name).symlink_to(Path("../../blobs") / digest)
+    return snapshot
+
+
+def test_what_lies_in_the_hubs_cache_is_used_there(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    snapshot = cached(tmp_path / "cache")
+    before = sorted(snapshot.parents[1].rglob("*"))
+    read = []
+    monkeypatch.setattr(checkpoints, "file_digest", lambda path: read.append(path.name) or "0" * 64)
+    assert require_checkpoint("ear_left", world.home) == snapshot
+    assert "model.bin" not in read, "its name in the cache is its digest"
+    assert world.where()["ear_left"] == "there"
+    assert sorted(snapshot.parents[1].rglob("*")) == before, "nothing is written there"
+    pinned = json.loads((world.home.root / "pins.json").read_text())["ear_left/model.bin"]
+    assert pinned == hashlib.sha256(EAR["model.bin"]).hexdigest()
+    (snapshot / "config.json").unlink()
+    with pytest.raises(NotThere, match=r"no config\.json, model\.bin\. Get it: mgx checkpoint fetch ear_left"):
+        require_checkpoint("ear_left", world.home)
+
+
+def test_what_was_fetched_comes_before_the_hubs_cache(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    cached(tmp_path / "cache")
+    of_cache = checkpoints.checkpoint_digest("ear_left", world.home)
+    assert world.mgx("fetch", "ear_left") == 0
+    assert require_checkpoint("ear_left", world.home) == world.home.checkpoints / "ear_left"
+    assert checkpoints.checkpoint_digest("ear_left", world.home) == of_cache, "the same content has the same name"
+
+
 def test_another_file_later_is_refused(world: World, tmp_path: Path) -> None:
     got = tmp_path / "got.pt"
     got.write_bytes(b"first")
     assert world.mgx("fetch", "hand", "--from", str(got)) == 0
+    got.unlink()
     got.write_bytes(b"other")
     assert world.mgx("fetch", "hand", "--from", str(got)) == 2
     assert "Embeddings of the two do not go together" in world.err and "--replace" in world.err

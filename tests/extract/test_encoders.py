@@ -96,6 +96,18 @@ def test_imagebind_is_the_official_one(towers: dict[str, Tower], modality: str) 
     torch.testing.assert_close(made, torch.tensor(golden("imagebind")[modality]), **CLOSE)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("image", (2, 3, 224, 224)), ("video", (1, 2, 3, 2, 224, 224))])
+def test_a_block_of_the_released_width_is_the_official_one(name: str, shape: tuple[int, ...]) -> None:
+    """Sixteen heads of 80: a width that no kernel of attention is made for, and that the small goldens do not have."""
+    size = replace(HUGE["vision"], depth=1, out=8)
+    weights = {place_of(key): value for key, value in checkpoint({"vision": size}).items()}
+    tower = imagebind.blank(size)
+    fill(tower, {place[1]: value for place, value in weights.items() if place}, "wide")
+    with torch.inference_mode():
+        made = tower(torch.from_numpy(formula.numbers(f"{name} wide", shape)))
+    torch.testing.assert_close(made, torch.tensor(golden("imagebind")[f"{name} wide"]), **CLOSE)
+
+
 def test_imagebind_reads_text_at_its_end_wherever_that_is(towers: dict[str, Tower]) -> None:
     with torch.inference_mode():
         made = towers["text"](torch.from_numpy(formula.words((1, 5, 20, 76))))
@@ -165,7 +177,7 @@ def new_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {renamed(key): value for key, value in state.items()}
 
 
-WRAPPED = ("depth", "thermal", "videolora")
+WRAPPED = ("depth", "thermal", "videolora", "audiolora")
 
 
 @pytest.mark.parametrize(

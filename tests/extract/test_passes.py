@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mgx.extract.decode import media
 from mgx.extract.encoders import imagebind as network
@@ -33,6 +34,7 @@ from mgx.shared.home import Home, find_home
 from mgx.shared.item import Text
 from mgx.shared.manifest import Modality, find_manifest
 from mgx.shared.store import open_store, store_folder
+from tests.extract.published import clip
 from tests.extract.small import make, tree
 from tests.extract.test_encoders import TINY, checkpoint
 
@@ -74,20 +76,29 @@ def test_any_number_of_workers_gives_the_same_bytes(home: Home, data: Path, at_o
     assert tree(other(home, "2").embeddings) == tree(other(home, "0").embeddings)
 
 
-@pytest.mark.parametrize("modality", ["image", "audio"])
+SLOWLY = pytest.mark.slow  # they differ from pictures and sounds in what decodes them, not in how they are handed over
+
+
+@pytest.mark.parametrize(
+    "modality",
+    ["image", "audio", *(pytest.param(m, marks=SLOWLY) for m in ("video", "depth", "thermal"))],
+)
 def test_workers_prepare_what_is_prepared_here(home: Home, data: Path, at_once: None, modality: str) -> None:
     """Views of a picture's real size, which are handed over through shared memory."""
     manifest = find_manifest(str(data / "dataset.toml"), home)
-    named = (
-        {0: data / "image/i00_0.png", 1: data / "image/i03_1.png"}
-        if modality == "image"
-        else {0: data / "audio/i00.wav", 1: data / "audio/i02.wav"}
-    )
+    settings = Modality(kind=modality, unit="mm" if modality == "depth" else "")  # type: ignore[arg-type]
+    named = {0: data / "image/i00_0.png", 1: data / "image/i03_1.png"}
+    if modality == "audio":
+        named = {0: data / "audio/i00.wav", 1: data / "audio/i02.wav"}
+    if modality == "video":
+        named = {n: clip(data / f"{n}.mp4", n) for n in range(2)}
+    if modality == "depth":
+        for n, path in named.items():
+            grey = np.asarray(Image.open(path).convert("L"), np.uint16)
+            Image.fromarray(np.where(grey < 40, 0, 500 + grey * 20).astype(np.uint16)).save(data / f"{n}.png")
+        named = {n: data / f"{n}.png" for n in named}
     perceptor = ImageBind(home, "cpu")
-    jobs = [
-        Job(n, f"i{n}", (Wish("imagebind", modality, manifest.modalities[modality], (named[n % 2],) * (n % 3)),))
-        for n in range(24)
-    ]
+    jobs = [Job(n, f"i{n}", (Wish("imagebind", modality, settings, (named[n % 2],) * (n % 3)),)) for n in range(24)]
     opening = Opening("imagebind", home, "", manifest)
     with Decoding({"imagebind": perceptor}, {"imagebind": opening}, 2, 4) as decode:
         found = [views for _, (views,) in decode.prepared(iter(jobs), len(jobs))]
@@ -95,7 +106,7 @@ def test_workers_prepare_what_is_prepared_here(home: Home, data: Path, at_once: 
     for job, views in zip(jobs, found, strict=True):
         assert isinstance(views, list) and len(views) == job.row % 3
         for view in views:
-            want = perceptor.prepare(modality, manifest.modalities[modality], named[job.row % 2])
+            want = perceptor.prepare(modality, settings, named[job.row % 2])
             assert view.dtype == want.dtype and view.nbytes > 2**16 and np.array_equal(view, want)
 
 
@@ -355,10 +366,21 @@ def test_a_batch_holds_so_many_views_and_fewer_of_large_ones() -> None:
     large = np.zeros(NUMBERS * 3 // 2, np.float32)
     perceptor = Counting()
     means(perceptor, [(0, large), (1, large), (2, large), *small[3:]], 10, 4)
-    assert perceptor.sizes == [2, 4, 4]
+    assert perceptor.sizes == [2, 2, 4, 2], "beside a large one all are padded to it"
     perceptor = Counting()
     means(perceptor, [(0, np.zeros(NUMBERS * 9, np.float32)), *small[1:]], 10, 4)
     assert perceptor.sizes == [1, 4, 4, 1], "one that is larger than any batch goes alone"
+
+
+def test_long_texts_count_by_their_length() -> None:
+    """1,024 characters count as a picture, and all texts of a batch as its longest, to which they are padded."""
+    words = [f"{n:04}" for n in range(6)]
+    perceptor = Counting()
+    means(perceptor, list(enumerate([*words, "x" * 1024, "y" * 1024])), 8, 4)
+    assert perceptor.sizes == [4, 4]
+    perceptor = Counting()
+    means(perceptor, list(enumerate([*words[:3], "x" * 2048, *words[3:]])), 7, 4)
+    assert perceptor.sizes == [3, 2, 2]
 
 
 def test_equal_texts_of_a_shard_are_encoded_once() -> None:
@@ -462,7 +484,21 @@ ENDINGS: dict[str, Callable[[], Exception]] = {
     "a GPU": lambda: torch.OutOfMemoryError("CUDA out of memory."),
     "torch": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
     "numpy": lambda: MemoryError(),
+    "CUDA": lambda: torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
 }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_cuda_and_its_libraries_say_otherwise_that_memory_ran_out(words: str) -> None:
+    assert batches.out_of_memory(RuntimeError(words))
+    assert not batches.out_of_memory(RuntimeError(words.replace("ALLOC", "EXECUTION").replace("out of memory", "x")))
 
 
 @pytest.mark.parametrize("where", ENDINGS)

@@ -157,3 +157,12 @@ def test_a_protocol_names_the_variant_where_there_is_one() -> None:
     assert modalbed_media.perceptor_under("standard", "imagebind") == "imagebind"
     assert modalbed_media.perceptor_under("modalbed", "litebind") == "litebind"
     assert modalbed_media.perceptor_under("modalbed", "languagebind_modalbed") == "languagebind_modalbed"
+    assert modalbed_media.perceptor_under("modalbed", "strong") == "strong_modalbed"
+    assert modalbed_media.perceptor_under("modalbed", "strong_modalbed") == "strong_modalbed"
+    assert modalbed_media.perceptor_under("standard", "strong768") == "strong768"
+    assert modalbed_media.perceptor_under("modalbed", "strong_touch:StrongTouch") == "strong_touch:StrongTouch"
+    for own in ("strong768", "strong_inductive", "strong768_inductive"):
+        with pytest.raises(
+            BadRequest, match=f"no perceptor '{own}': under --protocol modalbed give --perceptor strong"
+        ):
+            modalbed_media.perceptor_under("modalbed", own)

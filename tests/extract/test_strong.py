@@ -25,6 +25,7 @@ from mgx.extract.job.tasks import learner_items
 from mgx.extract.perceptors import strong, strong_inductive, strong_modalbed
 from mgx.extract.perceptors.strong import StrongPerceptor
 from mgx.extract.strong import training
+from mgx.extract.strong.hands import Hands
 from mgx.extract.strong.inputs import INPUTS, Input, depth, published_depth
 from mgx.extract.strong.pretrained import open_t5, open_vit, tokens
 from mgx.extract.strong.selfsupervised import Encoder, Recipe, Views
@@ -32,6 +33,7 @@ from mgx.extract.strong.training import load_trained
 from mgx.extract.weights.tensors import fill, read_weights
 from mgx.learn.split import split
 from mgx.shared.cli import run
+from mgx.shared.errors import BadItem
 from mgx.shared.files import write_checked
 from mgx.shared.home import Home
 from mgx.shared.item import Source
@@ -228,7 +230,7 @@ def test_an_interrupted_training_ends_with_the_same_weights_and_vectors(
     assert not list(folder.glob("*.safetensors")) and len(list(folder.glob("*.steps.pt"))) == bool(kept)
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(training._Looked, "__getitem__", lambda own, n: pytest.fail("it looks at items again"))
+        patched.setattr(training, "_looked", lambda lesson: pytest.fail("it looks at items again"))
         assert extract(home, data, *only) == 0
     assert (f"going on from step {kept} of 4" in capsys.readouterr().err) == bool(kept)
     assert all_there() == whole
@@ -443,7 +445,7 @@ def test_views_of_one_item_and_equal_items_are_alike(home: Home, tmp_path: Path)
     table = (data / "dataset.toml").read_text().replace("{id}.png", "{id}_{view}.png")
     (data / "dataset.toml").write_text(table + "views = 2\n")
     lesson = opened(home, data)._lesson("image")
-    examples, content = training._examples(lesson, training._look(lesson, "cpu"))
+    examples, content = training._examples(lesson, training._look(lesson, Hands(0)))
     assert len(examples) == 2 * ITEMS
     assert len(set(content[:4].tolist())) == 1 and len(set(content.tolist())) == ITEMS - 1
     assert (content[::2] == content[1::2]).all()
@@ -589,18 +591,62 @@ def test_the_released_layout_is_read_whole(checkpoints: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_prepare_the_same_batches(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "MOST_WORKERS", 1)
+def test_processes_prepare_the_same_batches(home: Home, data: Path) -> None:
     lesson = opened(home, data)._lesson("image")
     examples = [(item, 0) for item in lesson.items]
     wanted = [np.array([3, 1, 2]), np.array([0, 15])]
-    alone, beside = (
-        [np.stack(own) for own in training._loaded(training._Batch(lesson, examples), wanted, device)]
-        for device in ("cpu", "cuda")
+    with Hands(0) as alone, Hands(1) as beside:
+        one, other = (list(training._batches(lesson, examples, wanted, own)) for own in (alone, beside))
+        assert [len(views.x) for views in one] == [3, 2]
+        for here, there in zip(one, other, strict=True):
+            np.testing.assert_array_equal(here.x, there.x)
+        assert training._look(lesson, beside) == training._look(lesson, alone)
+        (data / "image/i03.png").write_bytes(b"no picture any more")
+        with pytest.raises(BadItem, match=r"i03\.png: .* could be used when the training began: start it again"):
+            list(training._batches(lesson, examples, wanted, beside))
+
+
+def test_workers_and_precision_are_those_that_were_asked_for(
+    home: Home, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(StrongPerceptor, "recipe_of_all", replace(RECIPE, epochs=1))
+    asked, precisions = [], []
+    trainer = training.Training
+
+    def hands(workers: int) -> Hands:
+        asked.append(workers)
+        return Hands(0)
+
+    def noted(*more: Any) -> Any:
+        precisions.append(more[-1])
+        return trainer(*more)
+
+    monkeypatch.setattr(training, "Hands", hands)
+    monkeypatch.setattr(training, "Training", noted)
+    only = ("--modality", "text")
+    assert extract(home, data, *only) == 0
+    assert "small/strong/text: on this CPU that takes about 0.0 minutes. With a GPU: --device cuda" in (
+        capsys.readouterr().err
     )
-    assert len(alone) == 2
-    for one, other in zip(alone, beside, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert extract(home, data, *only, "--workers", "3", "--precision", "bfloat16", "--replace") == 0
+    assert (asked, precisions) == ([0, 3], ["float32", "bfloat16"])
+    files = sorted((home.checkpoints / "strong/small/strong").glob("text-*.safetensors"))
+    assert len(files) == 2, "trained in another precision they are other weights"
+    one, other = (load_trained(path).weights["projector.weight"] for path in files)
+    assert not torch.equal(one, other)
+
+
+def test_training_without_memory_is_one_line(
+    home: Home, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def step(own: Any, items: np.ndarray) -> Any:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(training.Training, "_step", step)
+    assert extract(home, data, "--modality", "text") == 1
+    said = capsys.readouterr().err
+    assert "mgx: small/strong/text: there is not memory enough to train" in said
+    assert "--precision bfloat16" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("ending", ["steps.pt", "items.json"])

@@ -303,7 +303,8 @@ def _even(lengths: np.ndarray, counts: np.ndarray, codes: np.ndarray) -> np.ndar
     other = codes != codes[model]
     number = len(lengths)
     uneven = np.bincount(row[odd], minlength=number) + np.bincount(np.repeat(row, counts)[other], minlength=number)
-    return np.equal(uneven, 0)
+    even: np.ndarray = uneven == 0
+    return even
 
 
 def _uneven(steps: np.ndarray, counts: np.ndarray, codes: np.ndarray, names: list[str], values: np.ndarray) -> Curves:

@@ -1,9 +1,10 @@
 r"""LaTeX in the layout of the paper's Tables 5-10: one table for each setting and selection method.
 
 Rows are blocks of perceptors with groups (floors, MML, DG, probe); columns are data sets, each with its unseen
-modalities and their average, and where there is one data set alone, the average in the second metric and the gain over
-zero-shot. Tables wider than their place are made smaller. Packages: booktabs and graphicx. Every name comes from files that anyone may
-have written and is escaped; what pdfLaTeX has no letter for is written as its code point.
+modalities and their average. One data set alone has room for the average in the second metric and the gain over
+zero-shot too. A table that is wider than its place is made smaller. The packages needed are booktabs and graphicx.
+Every name comes from files that anyone may have written and is escaped; what pdfLaTeX has no letter for is written as
+its code point.
 """
 
 import re
@@ -315,4 +316,5 @@ def _legend(grid: Grid) -> list[str]:
     bare = dict.fromkeys(
         f"{shown(t.dataset)} {shown(c.modality)}" for t in grid.tables.values() for c in t.columns if not c.averaged
     )
-    return [*marks, *([f"Not in Avg, being bare class names: {', '.join(bare)}."] if bare else [])]
+    gain = ["gain: Avg above that of zero-shot, in points."] if "gain" in grid.extra else []
+    return [*marks, *gain, *([f"Not in Avg, being bare class names: {', '.join(bare)}."] if bare else [])]

@@ -8,7 +8,8 @@ million) and packs them. Of each pack it times the command itself, `mgx select -
 with its output in a file, and then the parts in another: imports; reading, choosing; printing. Prints one Markdown
 table: checkpoints; the command's seconds by the clock and of processors, and its peak of resident memory; the parts;
 then the command beside its bound, and with what exponent its processor time beyond the smallest start-up grows (1 is
-linear). Exit code 1 if ten seeds or fewer take longer or more memory than the bound.
+linear). Exit code 1 if ten seeds or fewer take more than the bound. That is held against the seconds of processors:
+on a quiet machine the clock's are as many, on a shared one they measure the others.
 
 (The name: a benchmarks/select.py would hide Python's own `select` from every script beside it.)
 """
@@ -144,11 +145,12 @@ def measure(seeds: int, folder: Path) -> tuple[list[str], Measured]:
 
 def verdict(found: Sequence[Measured]) -> bool:
     """Say how the command stands to its bound and how it grows; whether the bound is kept."""
-    kept = [took.seconds <= BOUND[0] and took.memory <= BOUND[1] for took in found if took.checkpoints <= MILLION]
+    kept = [took.busy <= BOUND[0] and took.memory <= BOUND[1] for took in found if took.checkpoints <= MILLION]
     print()
     for took in found:
-        ratios = f"{took.seconds / BOUND[0]:.2f} of {BOUND[0]:g} s, {took.memory / BOUND[1]:.2f} of {BOUND[1]:g} GB"
-        print(f"- {took.checkpoints:,} checkpoints: {ratios}")
+        ratios = (took.busy / BOUND[0], took.memory / BOUND[1], took.seconds / BOUND[0])
+        words = f"{ratios[0]:.2f} of the time, {ratios[1]:.2f} of the memory ({ratios[2]:.2f} by the clock)"
+        print(f"- {took.checkpoints:,} checkpoints: {words}")
     if len(found) > 2:
         first, middle, last = found[0], found[-2], found[-1]
         growth = math.log((last.busy - first.busy) / (middle.busy - first.busy))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mgx.select.render import WEAK, Line, body, cell_text, footer, header, heading
+from mgx.select.render import WEAK, Line, also_named, body, cell_text, footer, has_gains, header, heading
 from mgx.select.table import Cell, Row, Table
 from mgx.select.text_grid import points
 
@@ -57,11 +57,12 @@ def table_view(table: Table, prefix: str = "") -> TableView:
 
 
 def _cells(table: Table, row: Row, texts: Line, prefix: str) -> tuple[CellView, ...]:
-    """The cells behind a row's name: modalities, then the average and the gain where the header has them."""
+    """The cells behind a row's name: modalities, then what else the header has."""
     addresses = [runs_address(prefix, row, n) if prefix and c.picked else "" for n, c in enumerate(row.cells)]
     cells = [_cell(c, a) for c, a in zip(row.cells, addresses, strict=True)]
     cells += [_cell(row.average)] if table.average_named else []
-    return (*cells, *(CellView(t, row.gain) for t in texts[1 + len(cells) :]))
+    numbers = [*([row.average.also] if also_named(table) else []), *([row.gain] if has_gains(table) else [])]
+    return (*cells, *(CellView(t, n) for t, n in zip(texts[1 + len(cells) :], numbers, strict=True)))
 
 
 def _cell(cell: Cell, address: str = "") -> CellView:

@@ -66,10 +66,10 @@
   });
   document.querySelector(".tools").hidden = false;
 
-  // Paper has no summary to open.
+  // Paper has no summary to open. Lists of runs stay closed: they are hundreds of pages.
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("details:not([open]):not(.runs)")];
     closed.forEach((part) => { part.open = true; });
   });
   addEventListener("afterprint", () => closed.forEach((part) => { part.open = false; }));

@@ -19,7 +19,7 @@ from mgx.select.html_page import environment, runs_address, table_view
 from mgx.select.metrics import scored
 from mgx.select.overview import Overview, Shown
 from mgx.select.render import small_print
-from mgx.select.table import ZERO_SHOT, Table, title_of
+from mgx.select.table import ZERO_SHOT, Cell, Picked, Table, title_of
 from mgx.select.text_grid import Sheet
 from mgx.shared.files import write_whole
 from mgx.shared.home import Home
@@ -225,7 +225,6 @@ class Runs:
 
     address: str
     name: str
-    unseen: str
     runs: tuple[dict[str, Any], ...]
 
 
@@ -240,11 +239,39 @@ def _runs(shown: Shown, prefix: str, all_runs: bool) -> Iterator[Runs]:
             own = [r for r in records if r.run.test == (column.modality,)]
             kept = [r for r in own if all_runs or _seeds(r) in chosen]
             if kept:
-                runs = tuple(
+                runs = [
                     _run(r, column.modality, shown.tables[0], chosen.get(_seeds(r), []))
                     for r in sorted(kept, key=_seeds)
-                )
-                yield Runs(runs_address(prefix, row, place), row.shown, column.modality, runs)
+                ]
+                runs += _pairs(records, shown.tables, row.name, place)
+                yield Runs(runs_address(prefix, row, place), row.shown, tuple(runs))
+
+
+def _pairs(records: Sequence[RunRecord], tables: Sequence[Table], name: str, place: int) -> list[dict[str, Any]]:
+    """The leave-one-out runs whose scores made LOO choose as it did."""
+    found = []
+    for table in (t for t in tables if t.method == "loo"):
+        test = table.columns[place].modality
+        for picked in _cell(table, name, place).picked:
+            for record in records:
+                if len(record.run.test) == 2 and test in record.run.test and _seeds(record) == _seed_pair(picked):
+                    found.append(_pair(record, test, picked.step, table))
+    return found
+
+
+def _pair(record: RunRecord, test: str, step: int, table: Table) -> dict[str, Any]:
+    (other,) = {*record.run.test} - {test}
+    score = next((c.scores.get(f"{other}/val") for c in record.checkpoints if c.step == step), None)
+    told = f": {other} {100 * number(score, table.metric):.1f}" if score else ""
+    return {
+        "unseen": "+".join(record.run.test),
+        "trial_seed": record.run.trial_seed,
+        "hparams_seed": record.run.hparams_seed,
+        "last": "",
+        "chosen": [f"behind {METHODS[table.method].title} at step {step:,}{told}"],
+        "hyper": _hyper(record),
+        "key": record.run.key,
+    }
 
 
 def _seeds(record: RunRecord) -> tuple[int, int]:
@@ -255,17 +282,25 @@ def _chosen(tables: Sequence[Table], name: str, place: int) -> dict[tuple[int, i
     """(trial seed, hyperparameter seed) -> the methods that chose the run, with step and number."""
     found: dict[tuple[int, int], list[str]] = {}
     for table in tables:
-        cell = next(r.cells[place] for r in table.rows if r.name == name and r.kind == "algorithm")
-        for p in cell.picked:
+        for p in _cell(table, name, place).picked:
             words = f"{METHODS[table.method].title} at step {p.step:,}: {100 * p.value:.1f}"
-            found.setdefault((p.trial_seed, p.hparams_seed), []).append(words)
+            found.setdefault(_seed_pair(p), []).append(words)
     return found
+
+
+def _cell(table: Table, name: str, place: int) -> Cell:
+    return next(r.cells[place] for r in table.rows if r.name == name and r.kind == "algorithm")
+
+
+def _seed_pair(picked: Picked) -> tuple[int, int]:
+    return picked.trial_seed, picked.hparams_seed
 
 
 def _run(record: RunRecord, modality: str, table: Table, chosen: list[str]) -> dict[str, Any]:
     last = scored(record, f"{modality}/test", table.metric)
     broken = record.status == "diverged"
     return {
+        "unseen": modality,
         "trial_seed": record.run.trial_seed,
         "hparams_seed": record.run.hparams_seed,
         "last": "diverged" if broken else "" if last is None else f"{100 * last:.1f}",

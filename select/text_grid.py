@@ -20,14 +20,18 @@ class Sheet:
     rules: tuple[int, ...] = ()
     left: tuple[int, ...] = (0,)  # columns of words
 
+    @property
+    def groups(self) -> list[tuple[tuple[str, ...], ...]]:
+        """The rows between the rules."""
+        ends = [0, *self.rules, len(self.rows)]
+        return [self.rows[first:last] for first, last in pairwise(ends) if first < last]
+
 
 def to_terminal(sheet: Sheet, stream: IO[str]) -> None:
     """Print with rules; a number is never folded or cut off, however narrow the window."""
     from rich.text import Text
 
-    rows = [terminal.Row(row, {0: "bold"}) for row in sheet.rows]
-    ends = [0, *(n for n in sheet.rules if n), len(rows)]
-    groups = [rows[first:last] for first, last in pairwise(ends) if first < last]
+    groups = [[terminal.Row(row, {0: "bold"}) for row in rows] for rows in sheet.groups]
     titles = [Text(sheet.title, style="bold")] if sheet.title else []
     terminal.print_grid(terminal.Grid(sheet.header, groups, sheet.left), titles, sheet.notes, stream)
 

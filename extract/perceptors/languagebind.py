@@ -14,7 +14,7 @@ import numpy as np
 from mgx.extract.arithmetic import encoding
 from mgx.extract.perceptor import Device
 from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints, require_checkpoint
-from mgx.shared.errors import BadRequest, Damaged
+from mgx.shared.errors import MISSHAPEN, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
 from mgx.shared.item import Source
@@ -124,7 +124,7 @@ class LanguageBind:
             path = require_checkpoint(name, self.home) / "config.json"
             try:
                 self._configs[name] = json.loads(path.read_text())
-            except ValueError as error:
+            except MISSHAPEN as error:
                 raise Damaged(f"{path} is no JSON: {error}. Get it again: mgx checkpoint fetch {name}") from error
         return self._configs[name]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from mgx.extract.download.sources import FOLDER, FileState, Parcel, file_state, is_of, read_record
 from mgx.extract.weights.checkpoints import digest_once
 from mgx.shared.download import Patience
-from mgx.shared.errors import BadRequest, Damaged, NotThere
+from mgx.shared.errors import MISSHAPEN, BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, write_whole
 from mgx.shared.home import Home
 from mgx.shared.hub import model_repository
@@ -162,7 +162,7 @@ def _noted(root: Path) -> Note | None:
         return Note(str(note["repo"]), str(note["commit"]), tuple(note["files"]), str(note["licence"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise Damaged(f"{at} cannot be read: {error}. Remove {root} and fetch the model again.") from error
 
 

@@ -1,8 +1,10 @@
 r"""LaTeX in the layout of the paper's Tables 5-10: one table for each setting and selection method.
 
 Rows are blocks of perceptors with groups (floors, MML, DG, probe); columns are data sets, each with its unseen
-modalities and their average. The only package needed is booktabs. Every name comes from files that anyone may
-have written and is escaped; what pdfLaTeX has no letter for is written as its code point.
+modalities and their average. One data set alone has room for the average in the second metric and the gain over
+zero-shot too. A table that is wider than its place is made smaller. The packages needed are booktabs and graphicx.
+Every name comes from files that anyone may have written and is escaped; what pdfLaTeX has no letter for is written as
+its code point.
 """
 
 import re
@@ -13,9 +15,11 @@ from typing import IO
 from mgx.select.criteria import METHODS
 from mgx.select.metrics import TITLES, Metric
 from mgx.select.overview import Overview
+from mgx.select.render import also_named, has_gains
 from mgx.select.table import LEGEND, Cell, Mark, Row, Table
+from mgx.select.text_grid import points
 
-PREAMBLE = "% Needs \\usepackage{booktabs}; with pdfLaTeX also \\usepackage[T1]{fontenc}.\n"
+PREAMBLE = "% Needs \\usepackage{booktabs,graphicx}; with pdfLaTeX also \\usepackage[T1]{fontenc}.\n"
 # As the paper prints them; other names stand as they are.
 PUBLISHED = {
     **{"msrvtt": "MSR-VTT", "nyudv2": "NYUDv2", "vggsound": "VGGSound", "vggsound_s": "VGGSound-S"},
@@ -95,6 +99,20 @@ class Grid:
         """The unseen modalities of a data set, under any perceptor."""
         return list(dict.fromkeys(c.modality for (_, d), t in self.tables.items() if d == dataset for c in t.columns))
 
+    def heads(self, dataset: str) -> list[str]:
+        """The names of the columns of a data set."""
+        average = ["Avg"] if self.averaged(dataset) else []
+        return [*(shown(m) for m in self.modalities(dataset)), *average, *map(escape, self.extra)]
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Of one data set alone: what else the other formats tell of a row. Several have no room for it."""
+        if len(self.datasets) > 1:
+            return ()
+        tables = self.tables.values()
+        gain = ("gain",) if any(has_gains(t) for t in tables) else ()
+        return (*dict.fromkeys(name for t in tables for name in also_named(t)), *gain)
+
     def averaged(self, dataset: str) -> bool:
         return any(t.average_named for (_, d), t in self.tables.items() if d == dataset)
 
@@ -117,24 +135,29 @@ def grids(tables: Sequence[Table]) -> list[Grid]:
 def to_latex(grid: Grid) -> str:
     """One floating table."""
     footnotes: dict[str, int] = {}
-    wide = sum(len(grid.modalities(d)) + grid.averaged(d) for d in grid.datasets)
+    wide = sum(len(grid.heads(d)) for d in grid.datasets)
     body = list(_blocks(grid, footnotes))
     star = "*" if wide > 5 else ""
     size = r"\small" if wide <= 5 else r"\footnotesize" if wide <= 9 else r"\scriptsize"
-    notes = [*_legend(grid), *(f"\\textsuperscript{{{n}}}~{escape(reason)}." for reason, n in footnotes.items())]
+    notes = [
+        *_legend(grid),
+        *_sizes(grid),
+        *(f"\\textsuperscript{{{n}}}~{escape(reason)}." for reason, n in footnotes.items()),
+    ]
     lines = [
         f"\\begin{{table{star}}}[t]",
         r"\centering",
         f"\\caption{{{_caption(grid)}}}\\smallskip",
         size,
         f"\\setlength{{\\tabcolsep}}{{{3 if wide <= 9 else 1.8}pt}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         f"\\begin{{tabular}}{{ll{'c' * wide}}}",
         r"\toprule",
         *_head(grid),
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\par\smallskip\begin{minipage}{\linewidth}\raggedright\scriptsize",
         *notes,
         r"\end{minipage}",
@@ -169,7 +192,7 @@ def shown(name: str) -> str:
 def _head(grid: Grid) -> Iterator[str]:
     spans, rules, names, first = [], [], [], 3
     for dataset in grid.datasets:
-        own = [shown(m) for m in grid.modalities(dataset)] + (["Avg"] if grid.averaged(dataset) else [])
+        own = grid.heads(dataset)
         spans.append(f"\\multicolumn{{{len(own)}}}{{c}}{{{shown(dataset)}}}")
         rules.append(f"\\cmidrule(lr){{{first}-{first + len(own) - 1}}}")
         first += len(own)
@@ -185,7 +208,7 @@ class Entry:
 
     title: str
     group: str  # "floor", "MML", "DG", "" or "probe"
-    cells: tuple[Cell | None, ...]
+    cells: tuple[Cell | str | None, ...]  # text is printed as it is
 
 
 def _blocks(grid: Grid, footnotes: dict[str, int]) -> Iterator[str]:
@@ -207,14 +230,22 @@ def _entries(grid: Grid, perceptor: str) -> list[Entry]:
     rows = {(r.shown, _group(r)): r for _, t in tables if t for r in t.rows}
     found = []
     for title, group in sorted(rows, key=lambda key: GROUPS.index(key[1])):
-        cells: list[Cell | None] = []
+        cells: list[Cell | str | None] = []
         for dataset, table in tables:
             own = next((r for r in table.rows if (r.shown, _group(r)) == (title, group)), None) if table else None
             at = {c.modality: cell for c, cell in zip(table.columns, own.cells, strict=True)} if table and own else {}
             cells += [at.get(m) for m in grid.modalities(dataset)]
             cells += [own.average if own else None] if grid.averaged(dataset) else []
+            cells += _extra(own, grid)
         found.append(Entry(title, group, tuple(cells)))
     return found
+
+
+def _extra(row: Row | None, grid: Grid) -> list[Cell | str | None]:
+    """The average in the second metric, and the gain."""
+    of = {"gain": points(row.gain, none="") if row else ""}
+    other = Cell(row.average.also) if row and row.average.also is not None else None
+    return [escape(of[name]) if name in of else other for name in grid.extra]
 
 
 def _group(row: Row) -> str:
@@ -241,18 +272,20 @@ def _block(name: str, entries: Sequence[Entry], footnotes: dict[str, int]) -> It
 def _best(entries: Sequence[Entry]) -> list[str]:
     """The largest printed number of each column among the algorithms; "" where there is none."""
     columns = zip(*(e.cells for e in entries if e.group in LEARNERS), strict=True)
-    tops = [max((c.mean for c in column if c and c.mean is not None), default=None) for column in columns]
+    tops = [
+        max((c.mean for c in column if isinstance(c, Cell) and c.mean is not None), default=None) for column in columns
+    ]
     return ["" if top is None else f"{100 * top:.1f}" for top in tops] or [""] * len(entries[0].cells)
 
 
-def _number(cell: Cell | None) -> str:
-    return f"{100 * cell.mean:.1f}" if cell and cell.mean is not None else "--"
+def _number(cell: Cell | str | None) -> str:
+    return f"{100 * cell.mean:.1f}" if isinstance(cell, Cell) and cell.mean is not None else "--"
 
 
-def _cell(cell: Cell | None, bold: bool, footnotes: dict[str, int]) -> str:
+def _cell(cell: Cell | str | None, bold: bool, footnotes: dict[str, int]) -> str:
     """`57.3` with its error in small letters and its marks above; a dash and the number of its reason."""
-    if cell is None:
-        return ""
+    if cell is None or isinstance(cell, str):
+        return cell or ""
     if cell.mean is None:
         known = footnotes.setdefault(cell.reason, len(footnotes) + 1) if cell.asked else 0
         return f"--\\textsuperscript{{{known}}}" if known else "--"
@@ -264,6 +297,17 @@ def _cell(cell: Cell | None, bold: bool, footnotes: dict[str, int]) -> str:
     return number + error + (f"$^{{{''.join(signs)}}}$" if signs else "")
 
 
+def _sizes(grid: Grid) -> list[str]:
+    """How many test items there are, and what they can show, a line for each perceptor that differs in them."""
+    told: dict[str, list[str]] = {}
+    for (perceptor, _), table in grid.tables.items():
+        for c in table.columns:
+            if c.rows and c.smallest is not None:
+                where = f"{shown(table.dataset)} {shown(c.modality)}"
+                told.setdefault(perceptor, []).append(f"{where} {c.rows:,} ({100 * c.smallest:.1f})")
+    return [f"{shown(p)}, test items (smallest gap in points): {', '.join(parts)}." for p, parts in told.items()]
+
+
 def _legend(grid: Grid) -> list[str]:
     """What the marks in use say."""
     cells = [c for t in grid.tables.values() for r in t.rows for c in (*r.cells, r.average)]
@@ -272,4 +316,5 @@ def _legend(grid: Grid) -> list[str]:
     bare = dict.fromkeys(
         f"{shown(t.dataset)} {shown(c.modality)}" for t in grid.tables.values() for c in t.columns if not c.averaged
     )
-    return [*marks, *([f"Not in Avg, being bare class names: {', '.join(bare)}."] if bare else [])]
+    gain = ["gain: Avg above that of zero-shot, in points."] if "gain" in grid.extra else []
+    return [*marks, *gain, *([f"Not in Avg, being bare class names: {', '.join(bare)}."] if bare else [])]

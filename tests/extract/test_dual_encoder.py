@@ -236,6 +236,7 @@ def _only_a_pickle_with_code(folder: Path) -> None:
         (lambda at: _config(at, model_type=None), BadRequest, "of model_type 'None'"),
         (lambda at: _config(at, auto_map={"AutoModel": "evil.Evil"}, model_type="own"), BadRequest, "'own'"),
         (lambda at: (at / "config.json").write_text("{"), Damaged, "is no JSON"),
+        (lambda at: (at / "config.json").write_text("[" * 100_000), Damaged, "is no JSON"),
         (lambda at: (at / "config.json").unlink(), NotThere, "has no config.json"),
         (lambda at: (at / "model.safetensors").unlink(), NotThere, "neither model.safetensors nor pytorch_model.bin"),
         (lambda at: (at / "preprocessor_config.json").unlink(), NotThere, "has no image processor: none of prepro"),

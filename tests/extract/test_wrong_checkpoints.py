@@ -181,9 +181,10 @@ def test_another_file_than_was_published_is_one_line(world: World, monkeypatch: 
     assert "has sha256 0000" in world.err and "expected d6f6c22b" in world.err
 
 
-def test_a_description_that_is_no_json_is_one_line(world: World) -> None:
+@pytest.mark.parametrize("content", ["<html>", "[" * 100_000])
+def test_a_description_that_is_no_json_is_one_line(world: World, content: str) -> None:
     path = world.put("languagebind").parent / "config.json"
-    path.write_text("<html>")
+    path.write_text(content)
     assert world.extract("languagebind") == 2
     line = world.err.splitlines()[-1]
     assert str(path) in line and "is no JSON" in line and "mgx checkpoint fetch languagebind_image" in line

@@ -7,6 +7,7 @@ from mgx.select.boards import gather
 from mgx.select.coverage import coverage
 from mgx.select.criteria import METHODS
 from mgx.select.overview import Overview, Shown
+from mgx.select.second_metric import with_both
 from mgx.select.table import tabulate
 from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split
 
@@ -140,6 +141,6 @@ def overview_of(
 ) -> Overview:
     """What `mgx select` would show of these records, without a home directory."""
     gathered = gather(list(records), list(asked), lambda d, p, m: None, DATASETS)
-    shown = tuple(Shown(b, tuple(tabulate(b, m) for m in methods), ()) for b in gathered.boards)
+    shown = tuple(Shown(b, tuple(with_both(tabulate(b, m), b) for m in methods), ()) for b in gathered.boards)
     counted = coverage(list(asked) or [r.run for r in records], [], {r.run.key: r for r in records})
     return Overview(shown, tuple(counted), (), gathered.left_out, ())

@@ -122,6 +122,38 @@ def test_values_that_do_not_fit_are_refused(tmp_path: Path, column: str) -> None
     assert refused.reasons
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("hyper", "[" * 100_000),
+        ("hyper", '{"lr":[0.1]}'),
+        ("setting", "odd"),
+        ("steps", -1),
+        ("kind", None),
+        ("status", "odd"),
+        ("test", ["a", "b", "c"]),
+        ("splits", '{"text/test":{"rows":3,"counts":[1]}}'),
+        ("classes", '["one"]'),
+        ("checkpoints", [{"step": 0, "scores": [{"split": "text/test", "accuracy": 1.5}]}]),
+    ],
+)
+def test_a_block_of_strange_values_is_named(tmp_path: Path, column: str, value: object) -> None:
+    """Keys and checksums of pages are right: other fields than those of a run decide, or the run is no run."""
+    path = pack_of(tmp_path, make_record(("text",), {0: {"text/test": 0.5}}))
+    table = pq.read_table(path)
+    values = pa.array([value], SCHEMA.field(column).type)
+    pq.write_table(table.set_column(SCHEMA.names.index(column), SCHEMA.field(column), values), path)
+    refused = Refused()
+    assert read_pack(path, refused).records == ()
+    (reason,) = refused.reasons
+    assert reason.startswith(f"{path}: block 1 is damaged (")
+
+
+def test_the_quick_key_is_the_key(tmp_path: Path) -> None:
+    for record in read_pack(pack_of(tmp_path, *ODD), Refused()).records:
+        assert record.run.key == replace(record.run).key
+
+
 def test_damage_costs_a_block_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes changed or cut off at random places: every record that is read is one that was written."""
     monkeypatch.setattr(records_file, "BLOCK", 12)

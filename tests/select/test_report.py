@@ -256,7 +256,34 @@ def test_a_further_section_holds_its_sheets_below_one_title(full_home: Home) -> 
     assert '<a href="#section-1">Statistics</a>' in text and '<h2 id="section-1">Statistics</h2>' in text
     assert text.count("#section-") == 1 and "<h3>Of TM</h3>" in text
     assert '<p class="small">One &lt;b&gt;.</p>' in text
-    assert "<tr><td>ERM - Concat</td><td>0.03</td></tr>" in text
+    assert '<tr><td>ERM - Concat</td><td class="number">0.03</td></tr>' in text
+
+
+def test_rows_below_a_claim_carry_its_name_and_stay_with_it(full_home: Home) -> None:
+    rows = (("text-easiest", "all of:", ""), ("", "audio", "+1.0"), ("", "video", "+2.0"), ("dg", "", "+3.0"))
+    sheet = Sheet("Claims", ("claim", "comparison", "difference"), rows, (), (3,), (0, 1))
+    text = render_report(full_home, survey(full_home), [Section("Findings", [sheet])], figures=False)
+    own = text[text.index("<h3>Claims</h3>") :]
+    first, second = re.findall(r"<tbody>\n(.*?)</tbody>", own, flags=re.DOTALL)[:2]
+    again = '<tr><td><span class="again">text-easiest</span></td><td>audio</td><td class="number">+1.0</td></tr>'
+    assert again in first and first.count("text-easiest") == 3
+    assert second.strip() == '<tr><td>dg</td><td></td><td class="number">+3.0</td></tr>'
+
+
+def test_a_number_chosen_by_loo_leads_to_the_pairs_behind_it(full_home: Home) -> None:
+    text = page(full_home)
+    (shown,) = overview(full_home).shown
+    table = next(t for t in shown.tables if t.method == "loo")
+    picked = next(r for r in table.rows if r.name == "erm").cells[1].picked
+    assert table.columns[1].modality == "depth" and len(picked) == 3
+    own = re.search(r'<tbody id="[^"]*erm-1">(.*?)</tbody>', text, flags=re.DOTALL)
+    assert own is not None
+    behind = re.findall(r"<td>([a-z+]+)</td><td>(\d)</td><td>(\d)</td>\s*<td></td><td>behind LOO at step (\d+)", own[1])
+    assert sorted(behind) == sorted(
+        (pair, str(p.trial_seed), str(p.hparams_seed), str(p.step))
+        for p in picked
+        for pair in ("image+depth", "depth+text")
+    )
 
 
 def test_a_number_links_to_its_runs_with_their_hyperparameters(full_home: Home) -> None:

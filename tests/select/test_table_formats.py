@@ -97,6 +97,24 @@ def test_csv_has_every_cell_unrounded(small: Overview) -> None:
     first = found["video"]
     assert (first["protocol"], first["steps"], first["metric"]) == ("standard", "301", "balanced")
     assert (first["kind"], first["family"], first["trials"], first["asked"]) == ("algorithm", "DG", "2", "2")
+    # What the other formats tell, too.
+    column = table.columns[0]
+    assert first["other_metric"] == "accuracy" and float(first["other"]) == erm.cells[0].also
+    assert (int(first["test_items"]), float(first["smallest_gap"])) == (column.rows, column.smallest)
+    assert (first["gain"], float(found["avg"]["gain"])) == ("", erm.gain)
+    assert float(found["avg"]["other"]) == erm.average.also
+
+
+def test_csv_gives_a_spreadsheet_no_formula() -> None:
+    records = [
+        replace(r, run=replace(r.run, dataset="=1+1", perceptor="@x", algorithm="-cmd"))
+        for r in paper_records(("msrvtt",), ("imagebind",), settings=("weak",), **SMALL)  # type: ignore[arg-type]
+        if r.run.algorithm == "erm"
+    ]
+    lines = list(csv.DictReader(io.StringIO(printed("csv", overview_of(records)))))
+    learners = [d for d in lines if d["kind"] == "algorithm"]
+    assert {(d["dataset"], d["perceptor"], d["algorithm"]) for d in learners} == {("'=1+1", "'@x", "'-cmd")}
+    assert all(float(d["mean"]) >= 0 for d in learners)
 
 
 def _place() -> tuple[str, str, str, str]:
@@ -227,6 +245,22 @@ def test_latex_prints_the_numbers_and_the_best_in_bold(small: Overview) -> None:
     assert not any(r"\textbf" in c for c in (*block["zero-shot"], *block["in-modality probe"]))
 
 
+def test_latex_of_one_data_set_has_room_for_the_gain_and_the_second_metric(small: Overview) -> None:
+    one = overview_of(paper_records(("msrvtt",), ("imagebind",), settings=("weak",), **SMALL))  # type: ignore[arg-type]
+    text = printed("latex", one)
+    _, names, *rows = tables_in(text)[0]
+    assert names[2:] == ["Vid", "Aud", "Lan", "Avg", "accuracy", "gain"]
+    table = one.shown[0].tables[0]
+    erm = next(r for r in table.rows if r.name == "erm")
+    own = next(row for row in rows if len(row) > 2 and row[1] == "ERM")
+    assert erm.average.also is not None and erm.gain is not None
+    assert own[-2:] == [f"{100 * erm.average.also:.1f}", f"{100 * erm.gain:+.1f}".replace("-", r"\ensuremath{-}")]
+    first = table.columns[0]
+    assert first.smallest is not None
+    sizes = f"ImageBind, test items (smallest gap in points): MSR-VTT Vid {first.rows} ({100 * first.smallest:.1f}), "
+    assert sizes in text and sizes in printed("latex", small)
+
+
 def test_latex_says_what_is_missing_below_the_table() -> None:
     text = printed("latex", gapped())
     tables_in(text)
@@ -260,10 +294,11 @@ def test_latex_cannot_be_broken_by_a_name() -> None:
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
 @pytest.mark.slow
 def test_latex_compiles(tmp_path: Path, small: Overview) -> None:
-    needed = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    needed = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
     body = "".join(printed("latex", o) for o in (small, gapped(), hostile_small()))
     (tmp_path / "page.tex").write_text(f"{needed}\n\\begin{{document}}\n{body}\\end{{document}}\n")
     # As a draft it needs no font but those that every TeX has.
     command = ["pdflatex", "-draftmode", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout[-2000:]
+    assert [line for line in run.stdout.splitlines() if "Overfull" in line] == []

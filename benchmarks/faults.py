@@ -9,10 +9,10 @@ A fault strikes a command of mgx (on data of a second's work) in a process of it
 or at a random operation on a file, the power is cut, the disk fills up or fails, processes share the home directory, a
 worker dies. Or it strikes what lies in the home directory. What can be read then has to be right: nothing is half
 there, and what the fault damaged is refused by its name. Then the same command is given again, after what mgx itself
-advises where a file was damaged. Stores have to be those of an undisturbed run to the last byte, run records to the last digit;
-damage has to be named by `mgx store verify`, and mended by writing the damaged shards alone. Prints what was tried,
-survived and lost of each kind; exit code 1: something was lost. `--seed` and the number of a fault repeat it, but for
-the moments of kills by the clock.
+advises where a file was damaged. Stores have to be those of an undisturbed run to the last byte, run records to the
+last digit; damage has to be named by `mgx store verify`, and mended by writing the damaged shards alone. Prints what
+was tried, survived and lost of each kind; exit code 1: something was lost. `--seed` and the number of a fault repeat
+it, but for the moments of kills by the clock.
 """
 
 import argparse

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-
 CALLS = ("replace", "rename", "mkdir", "unlink", "fsync")  # of `os`
 
 

@@ -1,4 +1,4 @@
-"""A few faults of every kind, and that the program sees what is broken: see benchmarks/faults.py, which tries hundreds."""
+"""A few faults of every kind, and that the program sees what is broken: benchmarks/faults.py tries hundreds."""
 
 import os
 import re

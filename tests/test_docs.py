@@ -38,7 +38,7 @@ WORKED = {
 # Commands that are parsed and not run by `test_commands_run`: how they begin (a regular expression), and why.
 NOT_RUN = {
     "mgx (extract|learn) .*--on ray": "needs a cluster: test_commands_run_on_a_cluster, below",
-    "mgx extract --dataset homeobjects --perceptor litebind": "takes minutes: test_the_first_commands_of_all, below",
+    "mgx extract --dataset homeobjects --perceptor litebind": "takes minutes, which `make demo` does: tests/extract/test_litebind.py",
     "mgx extract --dataset nyudv2 .*--device cuda": "needs a GPU, and weights that nobody may hand on",
     "mgx extract --dataset nyudv2": "needs weights that are not here: tests/extract/test_published_perceptors.py",
     "mgx extract --dataset my/dataset.toml --perceptor strong_touch": "a sketch, as its page says",
@@ -253,23 +253,6 @@ def test_commands_run_on_a_cluster(cluster, used, capsys):  # noqa: F811
         for words in calls(line):
             ours = {"ray:HEAD:6379": f"ray:{cluster.address}", "all": "erm"}
             works(used, [ours.get(word, word) for word in words], capsys)
-
-
-@pytest.mark.slow
-def test_the_first_commands_of_all(home, tmp_path, monkeypatch, capsys):
-    """The README's own: the whole demo, with real media and encoders, and a search of two steps."""
-    from mgx.shared import demo_cli
-
-    monkeypatch.chdir(tmp_path)
-    first = [words for line in in_blocks("README.md")[:4] for words in calls(line)]
-    assert [words[0] for words in first] == ["extract", "learn", "select", "status"]
-    works(home, first[0], capsys)
-    monkeypatch.setattr(demo_cli, "SEARCH", (*demo_cli.SEARCH, "--steps", "2"))
-    printed = works(home, ["demo"], capsys)
-    assert (tmp_path / "report.html").stat().st_size > 10_000
-    assert all(name in printed for name in ("erm", "concat", "probe", "image", "depth", "audio", "text"))
-    for words in first[1:]:
-        works(home, words, capsys)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ WORKED = {
 # Commands that are parsed and not run by `test_commands_run`: how they begin (a regular expression), and why.
 NOT_RUN = {
     "mgx (extract|learn) .*--on ray": "needs a cluster: test_commands_run_on_a_cluster, below",
-    "mgx extract --dataset homeobjects --perceptor litebind": "takes minutes, which `make demo` does: tests/extract/test_litebind.py",
+    "mgx extract --dataset homeobjects --perceptor litebind": "takes minutes; `make demo` does it",
     "mgx extract --dataset nyudv2 .*--device cuda": "needs a GPU, and weights that nobody may hand on",
     "mgx extract --dataset nyudv2": "needs weights that are not here: tests/extract/test_published_perceptors.py",
     "mgx extract --dataset my/dataset.toml --perceptor strong_touch": "a sketch, as its page says",

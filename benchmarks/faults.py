@@ -3,14 +3,16 @@
     python benchmarks/faults.py                            500 faults of all kinds in turn
     python benchmarks/faults.py --minutes 5 --seed 1       as many as five minutes allow
     python benchmarks/faults.py --only killed-learn --faults 20
+    python benchmarks/faults.py --of extract               faults of every kind for this command alone
 
 A fault strikes a command of mgx (on data of a second's work) in a process of its own: it is killed at a random moment
-or at a random operation on a file, the disk fills up or fails, processes share the home directory, a worker dies. Or
-it strikes what lies in the home directory. Then the same command is given again, after what mgx itself advises where a
-file was damaged. Stores have to be those of an undisturbed run to the last byte, run records to the last digit;
-damage has to be named by `mgx store verify`, and mended by writing the damaged shards alone. Prints what was tried,
-survived and lost of each kind; exit code 1: something was lost. `--seed` and the number of a fault repeat it, but for
-the moments of kills by the clock.
+or at a random operation on a file, the power is cut, the disk fills up or fails, processes share the home directory, a
+worker dies. Or it strikes what lies in the home directory. What can be read then has to be right: nothing is half
+there, and what the fault damaged is refused by its name. Then the same command is given again, after what mgx itself
+advises where a file was damaged. Stores have to be those of an undisturbed run to the last byte, run records to the
+last digit; damage has to be named by `mgx store verify`, and mended by writing the damaged shards alone. Prints what
+was tried, survived and lost of each kind; exit code 1: something was lost. `--seed` and the number of a fault repeat
+it, but for the moments of kills by the clock.
 """
 
 import argparse
@@ -29,11 +31,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from faulty_files import Layer, kill_me, refuse
+from faulty_files import Disk, Layer, kill_me, refuse
 from small_works import ITEMS, Eyes, Lost, Work, do, end_of, said, shrink, start, works
 
 from mgx.shared.home import find_home
 
+WORKS = ("extract", "training", "learn")
 LIMIT = 2.0  # seconds that a worker may take for an item, where one hangs
 
 
@@ -51,6 +54,18 @@ def killed(work: Work, chance: random.Random, folder: Path, more: Sequence[str] 
             else:
                 layer = Layer(home.root, chance.randint(1, work.operations), kill_me)
                 do(home, (*work.args, *more), layer.install)
+            work.require_sound(home)
+        work.require_whole(home, do(home, work.args))
+
+
+def power_cut(work: Work, chance: random.Random, folder: Path) -> None:
+    """At an operation on a file: files and names that were not synced may be lost."""
+    with work.home(folder) as home:
+        for _ in range(chance.randint(1, 3)):
+            disk = Disk(home.root, chance)
+            layer = Layer(home.root, chance.randint(1, work.operations), disk.cut)
+            do(home, work.args, lambda disk=disk, layer=layer: (disk.install(), layer.install()))  # type: ignore[misc]
+            work.require_sound(home)
         work.require_whole(home, do(home, work.args))
 
 
@@ -61,6 +76,7 @@ def full_disk(work: Work, chance: random.Random, folder: Path) -> None:
         layer = Layer(home.root, at, partial(refuse, chance.choice((errno.ENOSPC, errno.EDQUOT))), ever=True)
         code = do(home, work.args, layer.install)
         told = said(home)
+        work.require_sound(home)
         if code == 1 and ("disk is full" in told or "no room" in told):
             code = do(home, work.args)
         elif code:
@@ -75,6 +91,7 @@ def io_error(work: Work, chance: random.Random, folder: Path) -> None:
         do(home, work.args, layer.install)
         if "Traceback" in said(home):
             raise Lost(f"a traceback: {said(home)[-1500:]}")
+        work.require_sound(home)
         work.require_whole(home, do(home, work.args))
 
 
@@ -89,6 +106,7 @@ def small_disk(work: Work, chance: random.Random, folder: Path) -> None:
         resize(used + 64 * 1024)
         if code not in (0, 1):
             raise Lost(f"exit code {code} on a full disk: {said(home)[-1500:]}")
+        work.require_sound(home)
         work.require_whole(home, do(home, work.args))
 
 
@@ -154,6 +172,7 @@ def damaged_store(work: Work, chance: random.Random, folder: Path) -> None:
             raise Lost(f"verify finds nothing wrong with {told}")
         if unnamed := [path for path in told if str(path) not in said(home)]:
             raise Lost(f"verify does not name {unnamed}: {said(home)}")
+        work.require_sound(home, harmed)
         do(home, ("store", "verify", "--repair"))
         code = do(home, work.args)
         written = sum(map(int, re.findall(r"(\d+) of \d+ shards written now", said(home))))
@@ -177,8 +196,10 @@ def damaged_runs(work: Work, chance: random.Random, folder: Path) -> None:
         else:
             work.require_whole(home, do(home, work.args))
         files = sorted(path for path in home.runs.rglob("*") if path.is_file() and path.stat().st_size)
-        for path in chance.sample(files, min(len(files), chance.randint(1, 2))):
+        harmed = chance.sample(files, min(len(files), chance.randint(1, 2)))
+        for path in harmed:
             harm(path, chance)
+        work.require_sound(home, harmed)
         work.require_whole(home, do(home, work.args))
 
 
@@ -224,6 +245,7 @@ def clock(work: Work, chance: random.Random, folder: Path) -> None:
 
     with work.home(folder) as home:
         end_of(start(home, work.args, jump), home, chance.uniform(0, 1.5 * work.seconds))
+        work.require_sound(home)
         for path in home.root.rglob("*"):
             os.utime(path, (moment := chance.choice((0, 1e9, 4e9)), moment))
         work.require_whole(home, do(home, work.args, jump))
@@ -253,6 +275,7 @@ def worker(trouble: Callable[[], None], work: Work, chance: random.Random, folde
             raise Lost(f"exit code {code}: {told[-1500:]}")
         if not code and at <= ITEMS:
             raise Lost("the worker met no trouble")
+        work.require_sound(home)
         work.require_whole(home, do(home, work.args))
 
 
@@ -265,23 +288,26 @@ KINDS: dict[str, tuple[tuple[str, ...], Fault]] = {  # name -> what it may strik
     "killed-workers": (("extract",), partial(killed, more=("--workers", "2"))),
     "killed-training": (("training",), killed),
     "killed-learn": (("learn",), killed),
-    "full-disk": (("extract", "training", "learn"), full_disk),
-    "io-error": (("extract", "training", "learn"), io_error),
-    "small-disk": (("extract", "training", "learn"), small_disk),
+    "power-cut": (WORKS, power_cut),
+    "full-disk": (WORKS, full_disk),
+    "io-error": (WORKS, io_error),
+    "small-disk": (WORKS, small_disk),
     "damaged-store": (("extract",), damaged_store),
     "damaged-runs": (("learn",), damaged_runs),
     "damaged-training": (("training",), damaged_training),
-    "together": (("extract", "training", "learn"), together),
-    "clock": (("extract", "training", "learn"), clock),
+    "together": (WORKS, together),
+    "clock": (WORKS, clock),
     "worker-dies": (("extract",), partial(worker, kill_me)),
     "worker-hangs": (("extract",), partial(worker, partial(time.sleep, 3600))),
     "worker-memory": (("extract",), partial(worker, out_of_memory)),
 }
 
 
-def attempts(kinds: Sequence[str], faults: int, minutes: float, seed: int, folder: Path) -> Iterator[tuple[str, str]]:
+def attempts(
+    kinds: Sequence[str], of: Sequence[str], faults: int, minutes: float, seed: int, folder: Path
+) -> Iterator[tuple[str, str]]:
     """(kind, "" or what was lost) of each fault."""
-    sound = works(folder)
+    sound = works(folder, {name for kind in kinds for name in KINDS[kind][0]} & {*of})
     for work in sound.values():
         print(f"{work.name}: {work.seconds:.2f} s, {work.operations} operations on files", file=sys.stderr)
     until = time.monotonic() + 60 * minutes
@@ -289,7 +315,8 @@ def attempts(kinds: Sequence[str], faults: int, minutes: float, seed: int, folde
         if time.monotonic() > until:
             return
         kind = kinds[number % len(kinds)]
-        struck, fault = KINDS[kind]
+        names, fault = KINDS[kind]
+        struck = [name for name in names if name in sound]
         work = sound[struck[number // len(kinds) % len(struck)]]
         try:
             fault(work, random.Random(f"{seed}/{kind}/{number}"), folder)
@@ -304,10 +331,12 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=60.0, help="at most  [default: 60]")
     parser.add_argument("--only", choices=KINDS, action="append", metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--of", choices=WORKS, action="append", metavar="WORK", help=", ".join(WORKS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="for the home directories  [default: in memory, if there is room]")
     asked = parser.parse_args()
-    kinds = asked.only or list(KINDS)
+    of = asked.of or WORKS
+    kinds = [kind for kind in asked.only or KINDS if {*KINDS[kind][0]} & {*of}]
     if "small-disk" in kinds and not may_mount():
         print("small-disk: not tried, this user may not mount a file system")
         kinds.remove("small-disk")
@@ -317,7 +346,7 @@ def main() -> int:
     shrink()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
-        for kind, loss in attempts(kinds, asked.faults, asked.minutes, asked.seed, Path(folder).resolve()):
+        for kind, loss in attempts(kinds, of, asked.faults, asked.minutes, asked.seed, Path(folder).resolve()):
             tried[kind] += 1
             lost[kind] += bool(loss)
             if loss:

@@ -95,8 +95,9 @@ def guided(name: str, seconds: int, found: Path) -> None:
 
 def blind(name: str, seconds: int, found: Path, seed: int) -> None:
     """Random changes. The input is on the disk while it is tried, so that a crash leaves it."""
-    dice, sound, end = random.Random(seed), seed_of(name), time.monotonic() + seconds
-    tried = 0
+    dice, sound, tried = random.Random(seed), seed_of(name), 0
+    try_one(name, sound)  # imports what is needed, which on a busy machine takes longer than any input may
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         content = changed(sound, dice)
         (found / "crash-last").write_bytes(content)

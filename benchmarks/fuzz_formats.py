@@ -39,6 +39,9 @@ items = 2
 TABLE = b'id,label,group,part,text\ni0,cat,g0,,one\ni1,dog,g1,test,"two, three"\n'
 LISTING = b'{"image": [[{"label": "a", "id": "x/1", "modal": "image"}, 0]]}'
 
+ITEMS = (("x1", "a"), ("x2", "b"))
+ORDER = json.dumps({"image": [[{"label": k, "id": i, "modal": "image"}, n] for n, (i, k) in enumerate(ITEMS)]}).encode()
+
 
 # ---- how each format is read: a function of the bytes and an empty folder
 
@@ -122,18 +125,77 @@ def commit(content: bytes, folder: Path) -> None:
         store.damage(0)
 
 
-def vectors_h5(content: bytes, folder: Path) -> None:
-    from mgx.extract.decode import hdf5
-    from mgx.extract.decode.vector_files import matrix, read_arrays, texts
+def _vectors(suffix: str) -> Read:
+    """A file of ready-made vectors."""
 
-    hdf5.PATIENCE = 5.0
-    path = folder / "x.h5"
+    def own(content: bytes, folder: Path) -> None:
+        from mgx.extract.decode import hdf5
+        from mgx.extract.decode.vector_files import matrix, read_arrays, texts
+
+        hdf5.PATIENCE = 5.0
+        path = folder / f"x.{suffix}"
+        path.write_bytes(content)
+        arrays = read_arrays(path)
+        for key in arrays:
+            for read in (matrix, texts):
+                with suppress(MgxError):
+                    read(arrays, key, "fuzz")
+
+    return own
+
+
+def modalbed(content: bytes, folder: Path) -> None:
+    """A cache of ModalBed's, with the listing that says what its items are."""
+    from mgx.extract.exchange.modalbed_caches import CacheFile, find_caches, survey
+
+    path = folder / "features_storage/own_eye.h5"
+    path.parent.mkdir()
     path.write_bytes(content)
-    arrays = read_arrays(path)
-    for key in arrays:
-        for read in (matrix, texts):
-            with suppress(MgxError):
-                read(arrays, key, "fuzz")
+    (folder / "modalities.json").write_bytes(ORDER)
+    for cache in find_caches(folder):
+        with CacheFile(cache.path) as opened:
+            found = survey(opened, cache, folder, (), find_home(folder / "home"))
+            for lot in found.lots:
+                opened.vectors(lot.keys, lot.ids, found.width)
+
+
+def packed_records(content: bytes, folder: Path) -> None:
+    """All records in one file: nothing of it may be raised."""
+    from mgx.select.records_file import read_pack
+    from mgx.shared.records import Refused
+
+    (folder / "x.parquet").write_bytes(content)
+    read_pack(folder / "x.parquet", Refused())
+
+
+def domainbed(content: bytes, folder: Path) -> None:
+    """A job of a sweep folder: nothing of it may be raised."""
+    from mgx.select.domainbed import RESULTS, read_folder
+    from mgx.shared.records import Refused
+
+    (folder / "job").mkdir()
+    (folder / "job" / RESULTS).write_bytes(content)
+    read_folder(folder, Refused())
+
+
+def jobs(content: bytes, folder: Path) -> None:
+    """What was handed in to a cluster, and how its units ended, as status reads it."""
+    from mgx.shared.status_cli import lines, look
+
+    home = find_home(folder)
+    (home.jobs / "x").mkdir(parents=True)
+    for record, ended in ((content, b'{"unit": 0, "error": ""}\n'), (seed_of("jobs"), content)):
+        (home.jobs / "x.json").write_bytes(record)
+        (home.jobs / "x/00000.ended").write_bytes(ended)
+        list(lines(look(home)))
+
+
+def hub_config(content: bytes, folder: Path) -> None:
+    """What a model of the hub says of its sizes."""
+    from mgx.extract.weights.pretrained import config_of
+
+    (folder / "config.json").write_bytes(content)
+    config_of("CLIPConfig", folder)
 
 
 def listing(content: bytes, folder: Path) -> None:
@@ -157,6 +219,12 @@ def _picture(path: Path) -> object:
     from mgx.extract.decode.media import image
 
     return image(path)
+
+
+def _cloud(path: Path) -> object:
+    from mgx.extract.decode.clouds import cloud
+
+    return cloud(path)
 
 
 def _depth(path: Path) -> object:
@@ -272,12 +340,20 @@ FORMATS: dict[str, Read] = {
     "log": log,
     "plan": plan,
     "commit": commit,
-    "vectors_h5": vectors_h5,
+    "vectors_h5": _vectors("h5"),
+    "vectors_npz": _vectors("npz"),
+    "vectors_parquet": _vectors("parquet"),
+    "modalbed": modalbed,
+    "packed_records": packed_records,
+    "domainbed": domainbed,
+    "jobs": jobs,
     "listing": listing,
     "jpeg": _media("x.jpg", _picture),
     "png": _media("x.png", _picture),
     "depth_png": _media("x.png", _depth),
     "npy": _media("x.npy", _depth),
+    "cloud_npy": _media("x.npy", _cloud),
+    "cloud_pt": _media("x.pt", _cloud),
     "wav": _media("x.wav", _sound),
     "mp4": _media("x.mp4", _film),
     "pack": pack,
@@ -289,6 +365,7 @@ FORMATS: dict[str, Read] = {
     "tar": _unpacked("tar"),
     "tar_gz": _unpacked("tar.gz"),
     "checkpoint": checkpoint,
+    "hub_config": hub_config,
 }
 
 
@@ -345,6 +422,71 @@ def _h5() -> bytes:
     with h5py.File(stream, "w") as file:
         file["id"], file["label"] = [b"i0", b"i1"], [b"a", b"b"]
         file["image"] = np.ones((2, 3), np.float32)
+    return stream.getvalue()
+
+
+def _npz() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, id=np.array(["i0", "i1"]), label=np.array(["a", "b"]), image=np.ones((2, 3), np.float32))
+    return stream.getvalue()
+
+
+def _parquet() -> bytes:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    vectors = pyarrow.FixedSizeListArray.from_arrays(np.ones(6, np.float32), 3)
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.table({"id": ["i0", "i1"], "label": ["a", "b"], "image": vectors}), stream)
+    return stream.getvalue()
+
+
+def _cache() -> bytes:
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["image_x1"] = np.arange(1, 4, dtype=np.float32)
+        file["image_x2"] = np.arange(1, 4, dtype=np.float32)
+    return stream.getvalue()
+
+
+def _packed_records() -> bytes:
+    from mgx.select.records_file import write_pack
+    from mgx.shared.records import RunRecord, Sweep
+
+    record = RunRecord.from_json(_record().decode(), "here")
+    with tempfile.TemporaryDirectory() as folder:
+        write_pack(Path(folder) / "x.parquet", [record], [Sweep("mgx learn --algo a", (record.run,))])
+        return (Path(folder) / "x.parquet").read_bytes()
+
+
+def _domainbed() -> bytes:
+    args = {"dataset": "D", "algorithm": "ERM", "test_envs": [1], "hparams_seed": 0, "trial_seed": 0, "seed": 1}
+    scores = {f"env{n}_{side}_acc": 0.5 for n in range(2) for side in ("in", "out")}
+    lines = [{"args": args, "hparams": {"lr": 0.1}, "step": step, **scores} for step in (0, 300)]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _jobs() -> bytes:
+    told = {"command": "mgx learn", "cluster": "slurm", "what": "toy", "since": "2026", "jobs": ["7"], "units": 3}
+    return json.dumps(told).encode()
+
+
+def _clip() -> bytes:
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 16, "image_size": 8, "patch_size": 4}
+    return json.dumps({"model_type": "clip", "text_config": sizes, "vision_config": sizes}).encode()
+
+
+def _points(form: str) -> bytes:
+    points = np.arange(1536, dtype=np.float32).reshape(512, 3)
+    stream = io.BytesIO()
+    if form == "npy":
+        np.save(stream, points, allow_pickle=False)
+    else:
+        import torch
+
+        torch.save(torch.from_numpy(points), stream)
     return stream.getvalue()
 
 
@@ -446,11 +588,19 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "plan": _plan,
     "commit": _commit,
     "vectors_h5": _h5,
+    "vectors_npz": _npz,
+    "vectors_parquet": _parquet,
+    "modalbed": _cache,
+    "packed_records": _packed_records,
+    "domainbed": _domainbed,
+    "jobs": _jobs,
     "listing": lambda: LISTING,
     "jpeg": lambda: _saved("JPEG", np.arange(192, dtype=np.uint8).reshape(8, 8, 3)),
     "png": lambda: _saved("PNG", np.arange(192, dtype=np.uint8).reshape(8, 8, 3)),
     "depth_png": lambda: _saved("PNG", np.arange(64, dtype=np.uint16).reshape(8, 8) * 100),
     "npy": _npy,
+    "cloud_npy": lambda: _points("npy"),
+    "cloud_pt": lambda: _points("pt"),
     "wav": _wav,
     "mp4": _mp4,
     "pack": _pack,
@@ -462,4 +612,5 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "tar": lambda: _tar("w"),
     "tar_gz": lambda: _tar("w:gz"),
     "checkpoint": _checkpoint,
+    "hub_config": _clip,
 }

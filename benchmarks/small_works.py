@@ -3,6 +3,7 @@
 Processes are forks of this one, which has imported everything: hundreds of them start in no time.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -22,9 +23,11 @@ import numpy as np
 from faulty_files import Layer, kill_me
 
 from mgx.shared.cli import run
+from mgx.shared.errors import MgxError
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
-from mgx.shared.records import Refused, each_record
+from mgx.shared.records import Refused, each_record, read_sweeps
+from mgx.shared.store import open_store, store_folders
 
 ITEMS, CLASSES = 16, ("north", "south")
 PATIENCE = 120.0  # seconds that a command may take at all
@@ -162,6 +165,17 @@ class Work:
         if different := [name for name in {**self.whole, **found} if found.get(name) != self.whole.get(name)]:
             raise Lost(f"{len(different)} of {len(self.whole)} differ: {sorted(different)[:5]}. {said(home)[-500:]}")
 
+    def require_sound(self, home: Home, harmed: Collection[Path] = ()) -> None:
+        """Lost if readers would take what is not so, or if a file is half there that the fault itself did not harm.
+
+        This is before the command is given again: half of the work is done, and all that can be read of it is right.
+        """
+        found, refused = read(home)
+        if wrong := [name for name, text in found.items() if self.whole.get(name) != text]:
+            raise Lost(f"readers take what is wrong: {wrong[:5]}")
+        if unnamed := [why for why in refused if not any(str(path) in why for path in harmed)]:
+            raise Lost(f"half there, or refused without the name of what is damaged: {unnamed[:5]}")
+
 
 def result(home: Home) -> dict[str, str]:
     """All that commands made: files of stores and trained perceptors by their bytes, run records by their text."""
@@ -172,11 +186,57 @@ def result(home: Home) -> dict[str, str]:
     return found | {f"run {record.run.key}": record.to_json() for record in records}
 
 
+def read(home: Home) -> tuple[dict[str, str], list[str]]:
+    """What readers get of a home directory, under the names of `result`, and what they refuse, with the reason."""
+    if code := end_of(fork(home, lambda: _read(home)), home):
+        raise Lost(f"a reader fails with exit code {code}: {said(home)[-1500:]}")
+    found, refused = json.loads((home.root / "read").read_text())
+    return found, refused
+
+
+def _read(home: Home) -> int:
+    """The same, in a process of its own, for Zarr has threads."""
+    refused = Refused()
+    found = {f"run {record.run.key}": record.to_json() for record in each_record(home, (), (), refused)}
+    read_sweeps(home, refused)
+    for folder in store_folders(home):
+        try:
+            store = open_store(folder)
+            refused.reasons += store.flaws()
+        except MgxError as error:
+            refused.reasons.append(str(error))
+            continue
+        for shard in sorted({*range(store.plan.shards)} - {*store.missing()}):
+            try:
+                values, _ = store.read_shard(shard)
+            except MgxError as error:
+                refused.reasons.append(str(error))
+            else:
+                chunk = folder / f"vectors/c/{shard}/0"
+                found[str(chunk.relative_to(home.root))] = hashlib.sha256(values.tobytes()).hexdigest()
+    for path in (home.checkpoints / "strong").rglob("*.safetensors"):
+        if not path.name.startswith("."):
+            found[str(path.relative_to(home.root))] = file_digest(path)
+    (home.root / "read").write_text(json.dumps([found, refused.reasons]))
+    return 0
+
+
 # ---- processes
 
 
 def start(home: Home, args: Sequence[str], before: Callable[[], Any] | None = None) -> int:
-    """`mgx ARGS` in a process of its own, `before` it something else; its id. What it says goes to a file."""
+    """`mgx ARGS` in a process of its own, `before` it something else; its id."""
+
+    def act() -> int:
+        if before is not None:
+            before()
+        return run(["--home", str(home.root), *args])
+
+    return fork(home, act)
+
+
+def fork(home: Home, act: Callable[[], int]) -> int:
+    """Do something in a copy of this process, which ends with the code that it gives; its id. What it says is kept."""
     if pid := os.fork():
         return pid
     code = 70
@@ -184,9 +244,7 @@ def start(home: Home, args: Sequence[str], before: Callable[[], Any] | None = No
         os.setsid()
         for stream, name in ((sys.stdout, os.devnull), (sys.stderr, home.root / "said")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-        if before is not None:
-            before()
-        code = run(["--home", str(home.root), *args])
+        code = act()
         sys.stderr.flush()
     except BaseException:
         traceback.print_exc()
@@ -219,8 +277,8 @@ def do(home: Home, args: Sequence[str], before: Callable[[], Any] | None = None)
     return end_of(start(home, args, before), home)
 
 
-def works(folder: Path) -> dict[str, Work]:
-    """The three commands with their data in a folder, each done once undisturbed."""
+def works(folder: Path, names: Collection[str]) -> dict[str, Work]:
+    """Those of the three commands with their data in a folder, each done once undisturbed."""
     media = folder / "small"
     make_media(media)
     home = find_home(folder / "vectors")
@@ -230,10 +288,11 @@ def works(folder: Path) -> dict[str, Work]:
         raise SystemExit(said(home))
     (home.root / "said").unlink()
     (folder / "nothing").mkdir()
-    if (pid := os.fork()) == 0:
-        make_networks(folder / "networks/checkpoints")
-        os._exit(0)
-    os.waitpid(pid, 0)
+    if "training" in names:
+        if (pid := os.fork()) == 0:
+            make_networks(folder / "networks/checkpoints")
+            os._exit(0)
+        os.waitpid(pid, 0)
     data = ("extract", "--dataset", str(media / "dataset.toml"), "--perceptor")
     learn = ("learn", "--algo", "erm", "--hparams", "4", "--trials", "1", "--steps", "9", "--train", "a", "--test", "b")
     begun = [
@@ -241,7 +300,7 @@ def works(folder: Path) -> dict[str, Work]:
         Work("training", (*data, "strong", "--modality", "text"), folder / "networks", {}),
         Work("learn", learn, folder / "vectors", {}),
     ]
-    return {work.name: undisturbed(work, folder) for work in begun}
+    return {work.name: undisturbed(work, folder) for work in begun if work.name in names}
 
 
 def undisturbed(work: Work, folder: Path) -> Work:

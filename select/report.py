@@ -261,8 +261,8 @@ def _pairs(records: Sequence[RunRecord], tables: Sequence[Table], name: str, pla
 
 def _pair(record: RunRecord, test: str, step: int, table: Table) -> dict[str, Any]:
     (other,) = {*record.run.test} - {test}
-    score = next((c.scores.get(f"{other}/val") for c in record.checkpoints if c.step == step), None)
-    told = f": {other} {100 * number(score, table.metric):.1f}" if score else ""
+    score = scored(record, f"{other}/val", table.metric, step)
+    told = "" if score is None else f": {other} {100 * score:.1f}"
     return {
         "unseen": "+".join(record.run.test),
         "trial_seed": record.run.trial_seed,

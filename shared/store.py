@@ -154,7 +154,7 @@ class EmbeddingStore:
         self._array[rows] = values
         chunk = self._chunk(shard)
         for path in (chunk, *chunk.parents[:3]):
-            sync(path)  # Zarr renames a finished chunk into place but does not sync it
+            sync(path)  # Zarr makes folders and renames a finished chunk into place, but syncs none of them
         reasons = dict(sorted(skipped.items()))
         commit = Commit(shard, rows.start, rows.stop, file_digest(chunk), media, reasons, sorted(absent))
         body = {**commit.body(), "check": digest(commit.body())[:16]}

@@ -1,8 +1,9 @@
 """What README.md and docs/ tell people to type works: commands are run, or read by the command line as if they were.
 
-`parsed`: every command, of blocks and of sentences, is taken by the command line with its options. `run`: those of
-blocks are run as well, page by page, on small made-up embeddings, unless NOT_RUN says why not; an entry of it that no
-command needs is a failure. Searches are made short. Links and files that pages name exist.
+`parsed`: every command, of blocks and of sentences, is taken by the command line with its options. `run`: they are run
+as well, page by page, on small made-up embeddings, with stand-ins for what is not here (tests/stand_ins.py), unless
+NOT_RUN says why not; an entry of it that no command needs is a failure. Searches are made short. Links and files that
+pages name exist.
 """
 
 import re
@@ -19,7 +20,10 @@ from PIL import Image
 
 from mgx.shared.cli import run
 from mgx.shared.home import Home, find_home
+from tests import stand_ins
 from tests.conftest import Toy
+from tests.learn.test_units import cluster  # noqa: F401
+from tests.server import Server
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
@@ -31,19 +35,31 @@ WORKED = {
     "docs/own_perceptor.md": "tests/extract/test_own_perceptor.py",
     "docs/learner.md": "tests/learn/test_one_model.py",
 }
-# Commands that are parsed and not run: how they begin (a regular expression), and why.
+# Commands that are parsed and not run by `test_commands_run`: how they begin (a regular expression), and why.
 NOT_RUN = {
-    "mgx (extract|learn) .*--on (ray|slurm)": "needs a cluster: tests/learn/test_units.py",
-    "mgx extract --dataset homeobjects --perceptor litebind": "takes minutes: tests/extract/test_whole_way.py",
-    "mgx extract --dataset nyudv2": "needs a data set and weights that are not here",
-    "mgx extract --dataset my/folder": "needs the encoders' packages: tests/extract/test_litebind.py",
+    "mgx (extract|learn) .*--on ray": "needs a cluster: test_commands_run_on_a_cluster, below",
+    "mgx extract --dataset homeobjects --perceptor litebind": "takes minutes; `make demo` does it",
+    "mgx extract --dataset nyudv2 .*--device cuda": "needs a GPU, and weights that nobody may hand on",
+    "mgx extract --dataset nyudv2": "needs weights that are not here: tests/extract/test_published_perceptors.py",
     "mgx extract --dataset my/dataset.toml --perceptor strong_touch": "a sketch, as its page says",
-    "mgx data fetch": "needs the network: tests/extract/test_fetch.py",
-    "mgx data check msrvtt": "needs a data set that is not here: tests/extract/test_readers.py",
-    "mgx checkpoint fetch": "needs the network: tests/extract/test_fetch.py",
     "mgx checkpoint verify": "needs weights that are not here: tests/extract/test_canaries.py",
-    "mgx import modalbed": "needs caches of ModalBed's: tests/extract/test_import_cli.py",
-    "mgx learn --algo all --dataset nyudv2 --perceptor imagebind --setting strong": "needs a strong perceptor",
+}
+# What stands for a name in a sentence's command, and what completes it.
+NAMES = {"NAME": "homeobjects", "DIR": "sweeps", "A": "erm"}
+MORE = {
+    "mgx learn --probe": ("--algo", "erm"),
+    "mgx learn --setting strong": ("--algo", "erm", "--dataset", "nyudv2", "--perceptor", "imagebind"),
+    "mgx store pack": ("--dataset", "nyudv2", "-o", "own.zip"),
+    "mgx export vectors": ("own.parquet", "--dataset", "nyudv2", "--perceptor", "imagebind"),
+    "mgx data check": ("msrvtt",),
+}
+# Commands of sentences that are not run, and why; those that lack a word are names of commands, and no commands.
+SAID_ONLY = {
+    "mgx data check NAME --media": "takes minutes: tests/extract/test_damage.py",
+    "mgx checkpoint fetch unibind --from PATH": "by hand: tests/extract/test_checkpoint.py",
+    "mgx learn --algo vrex": "an algorithm that its page writes: tests/learn/test_one_model.py",
+    "mgx extract --dataset D --perceptor P": "stands for all extractions",
+    "mgx extract --protocol modalbed": "needs weights that are not here: tests/extract/test_published_perceptors.py",
 }
 # What makes a search short; the last of two values counts.
 SHORT = ("--hparams", "1", "--trials", "1", "--steps", "2")
@@ -131,7 +147,9 @@ def test_nothing_is_left_out_without_need():
     """An entry of NOT_RUN that names no command goes; a page that another test runs is named there."""
     assert [start for start in NOT_RUN if not any(start in not_run(line) for _, line in ALL)] == []
     assert [page for page, test in WORKED.items() if page.removeprefix("docs/") not in (ROOT / test).read_text()] == []
-    named = [re.search(r"tests/\S+\.py", reason) for reason in NOT_RUN.values()]
+    said = [line for page in PAGES for line in in_sentences(page)]
+    assert [start for start in (*SAID_ONLY, *MORE) if not any(line.startswith(start) for line in said)] == []
+    named = [re.search(r"tests/\S+\.py", reason) for reason in (*NOT_RUN.values(), *SAID_ONLY.values())]
     assert [found[0] for found in named if found and not (ROOT / found[0]).is_file()] == []
 
 
@@ -156,8 +174,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files(folder)
     home, other = find_home(folder / "home"), find_home(folder / "other")
     Toy(home, ("image", "depth", "text", "audio"), items=40, dataset="homeobjects", perceptor="litebind").write()
-    Toy(home, items=40, dataset="folder", perceptor="litebind").write()
-    for place, perceptor in ((home, "imagebind"), (home, "unibind"), (other, "imagebind")):
+    Toy(home, ("image", "depth", "text", "audio"), 40, "homeobjects", "litebind_silhouette").write()
+    own = ("imagebind", "imagebind_modalbed", "unibind", "strong")
+    for place, perceptor in (*((home, name) for name in own), (other, "imagebind")):
         Toy(place, items=40, dataset="nyudv2", perceptor=perceptor).write()
     assert run(["--home", str(other.root), "store", "pack", "-o", str(folder / "colleague.zip")]) == 0
     three = ["--algo", "erm", "--algo", "concat", "--algo", "mixup", "--dataset", "homeobjects"]
@@ -167,11 +186,25 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def used(begun: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A copy of it, as the current folder; its home directory."""
+def used(begun: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A copy of it, as the current folder, with all that stands in for what is not here; its home directory."""
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return home
+    stand_ins.slurm(tmp_path, monkeypatch)
+    stand_ins.caches(tmp_path / "ModalBed")
+    with Server() as server:
+        stand_ins.internet(server, home, tmp_path, monkeypatch)
+        yield home
+
+
+def works(home: Home, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command, made short; what it prints. It has to end well, and say something."""
+    capsys.readouterr()
+    code = run(["--home", str(home.root), *shorter(words)])
+    said = capsys.readouterr()
+    assert code == 0, f"mgx {' '.join(words)}: {said.err}"
+    assert said.out or said.err, words
+    return said.out
 
 
 @pytest.mark.slow
@@ -181,14 +214,45 @@ def test_commands_run(page, used, capsys):
     for line in in_blocks(page):
         if not_run(line):
             continue
-        for words in calls(line):
-            capsys.readouterr()
-            code = run(["--home", str(used.root), *shorter(words)])
-            said = capsys.readouterr()
-            assert code == 0, f"{line}: {said.err}"
-            assert said.out or said.err, line
+        printed = "".join(works(used, words, capsys) for words in calls(line))
         if " > " in line:
-            Path(line.split(" > ")[1].split()[0]).write_text(said.out)
+            Path(line.split(" > ")[1].split()[0]).write_text(printed)
+
+
+@pytest.mark.slow
+def test_commands_of_sentences_run(used, capsys):
+    """Each as it stands, with what completes it, in an order that gives to later ones what they read."""
+    said = sorted({line for page in PAGES for line in in_sentences(page)}, key=lambda line: " --from " in line)
+    ran = 0
+    for line in said:
+        if any(line.startswith(start) for start in SAID_ONLY):
+            continue
+        for words in calls(line):
+            words = [NAMES.get(word, word) for word in words] + [*MORE.get(line, ())]
+            if line in MORE or not lacks_words(words, used, capsys):
+                works(used, words, capsys)
+                ran += 1
+    assert ran > 20
+
+
+def lacks_words(words: list[str], home: Home, capsys: pytest.CaptureFixture[str]) -> bool:
+    """`mgx extract` alone names a command."""
+    if any(word.startswith("-") for word in words):
+        return False
+    code, said = run(["--home", str(home.root), *words]), capsys.readouterr().err
+    return code == 2 and "Missing" in said
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")
+def test_commands_run_on_a_cluster(cluster, used, capsys):  # noqa: F811
+    """With one algorithm in place of all."""
+    lines = [line for _, line in ALL if re.match("mgx learn .*--on ray:HEAD:6379", line)]
+    assert lines
+    for line in lines:
+        for words in calls(line):
+            ours = {"ray:HEAD:6379": f"ray:{cluster.address}", "all": "erm"}
+            works(used, [ours.get(word, word) for word in words], capsys)
 
 
 @pytest.mark.slow

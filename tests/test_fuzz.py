@@ -1,6 +1,7 @@
 """Strange bytes for every format that mgx reads, and all that ever broke one: see benchmarks/fuzz.py."""
 
 import random
+import re
 import subprocess
 import sys
 import zipfile
@@ -43,6 +44,66 @@ def test_what_broke_once_breaks_no_more():
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
+
+
+# Every file of the rooms that parses bytes, and the formats by which it is tried, or why it is not.
+OURS = "what mgx itself wrote into the home directory"
+SHIPPED = "what ships with mgx"
+UNTRIED = "foreign, and not tried: tests of its own say what becomes of wrong files"
+PARSES = re.compile(
+    r"json\.loads?\(|tomllib\.load|read_table|ParquetFile|h5py\.File|np\.load|torch\.load|ZipFile\(|tarfile\.open"
+    r"|load_file|safe_open|Image\.open|av\.open|soundfile\.|csv\.(reader|DictReader)|zarr\.open|literal_eval"
+)
+PARSERS: dict[str, set[str] | str] = {
+    "extract/decode/archives.py": {"archive"},
+    "extract/decode/clouds.py": {"cloud_npy", "cloud_pt"},
+    "extract/decode/media.py": {"jpeg", "png", "depth_png", "npy", "wav", "mp4"},
+    "extract/decode/vector_files.py": {"vectors_h5", "vectors_npz", "vectors_parquet"},
+    "extract/download/members.py": {"zip", "tar", "tar_gz"},
+    "extract/exchange/listing.py": {"listing"},
+    "extract/exchange/modalbed_caches.py": {"modalbed"},
+    "extract/readers/table.py": {"table"},
+    "extract/weights/tensors.py": {"checkpoint"},
+    "extract/weights/pretrained.py": {"hub_config"},
+    "select/domainbed.py": {"domainbed"},
+    "select/records_file.py": {"packed_records"},
+    "shared/jobs.py": {"jobs"},
+    "shared/manifest.py": {"manifest"},
+    "shared/pack_install.py": {"pack", "packed_plan", "packed_items", "packed_array"},
+    "shared/records.py": {"record", "records", "sweep"},
+    "shared/status_cli.py": {"log"},
+    "shared/store.py": {"plan", "commit"},
+    "extract/decode/container.py": {"mp4", "wav"},
+    "extract/decode/hdf5.py": {"vectors_h5"},
+    "extract/decode/modalbed_media.py": "the same libraries as media.py, behind the same `opened`",
+    "extract/strong/inputs.py": "the same libraries as media.py, behind the same `opened`",
+    "extract/readers/msrvtt.py": UNTRIED,
+    "extract/readers/vggsound.py": UNTRIED,
+    "extract/perceptors/languagebind.py": UNTRIED,
+    "extract/strong/pretrained.py": UNTRIED,
+    "extract/weights/canaries.py": SHIPPED,
+    "extract/litebind/backbones.py": "weights that come in packages",
+    "extract/litebind/shipped.py": SHIPPED,
+    "extract/litebind/heads.py": OURS,
+    "extract/strong/training.py": OURS,
+    "extract/download/licence.py": OURS,
+    "extract/download/sources.py": OURS,
+    "extract/weights/checkpoints.py": OURS,
+    "extract/weights/hub_models.py": OURS,
+    "learn/train.py": OURS,
+    "select/item_resampling.py": OURS,
+    "select/published.py": SHIPPED,
+    "shared/download.py": OURS,
+    "shared/pack_write.py": "an example for readers of packs, which nothing runs",
+}
+
+
+def test_every_parser_is_tried():
+    """A file that begins to parse bytes comes into this table, with its formats or the reason why there are none."""
+    rooms = [path for room in ("extract", "learn", "select", "shared") for path in (ROOT / room).rglob("*.py")]
+    parsing = {str(path.relative_to(ROOT)) for path in rooms if PARSES.search(path.read_text())}
+    assert parsing == {*PARSERS}
+    assert {name for own in PARSERS.values() if isinstance(own, set) for name in own} == {*fuzz.FORMATS}
 
 
 @pytest.mark.parametrize("name", fuzz.FORMATS)

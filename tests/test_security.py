@@ -1,4 +1,5 @@
-"""What no file of the project does: load a pickle, run text as code, ask a shell, trust a server or an archive.
+"""What no file of the project does: load a pickle, run text or a model's own files as code, ask a shell, trust a server
+or an archive.
 
 The code is read as syntax, so that a comment does no harm and an alias no good.
 """
@@ -21,11 +22,17 @@ EXEMPT = {
 }
 
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "jsonpickle"}
-MODULES |= {"xml", "lxml", "telnetlib", "ftplib", "xmlrpc"}
+MODULES |= {"xml", "lxml", "telnetlib", "ftplib", "xmlrpc", "urllib.request", "torch.package"}
 ERRORS = {"UnpicklingError", "PickleError"}  # may be caught
 CALLS = {"eval", "exec", "compile", "__import__"}
 ATTRIBUTES = {
-    "os": {"system", "popen", "execv", "execve", "execl", "spawnl", "spawnv", "tempnam"},
+    "os": {"system", "popen", "tempnam"},
+    "asyncio": {"create_subprocess_shell"},
+    "tarfile": {"fully_trusted_filter"},
+    "torch.jit": {"load"},
+    "torch.hub": {"load", "load_state_dict_from_url", "download_url_to_file"},
+    "torch": {"package"},
+    "urllib": {"request"},
     "tempfile": {"mktemp"},
     "ssl": {"_create_unverified_context", "CERT_NONE"},
     "pandas": {"read_pickle", "eval"},
@@ -34,6 +41,8 @@ ATTRIBUTES = {
     "shutil": {"unpack_archive"},
     "numpy.lib.format": {"read_array"},
 }
+UNVERIFIED = {"verify", "check_hostname"}  # where they are not True
+SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "cmd", "cmd.exe", "powershell"}
 
 
 def forbidden(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -44,8 +53,13 @@ def forbidden(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, what) for what in _imported(node))
         if isinstance(node, ast.Attribute | ast.Name):
             module, _, name = _full(node, names).rpartition(".")
-            if name in ATTRIBUTES.get(module, ()):
+            replaces = module == "os" and name.startswith(("exec", "spawn"))
+            if name in ATTRIBUTES.get(module, ()) or replaces or name == "subprocess_shell":
                 yield node.lineno, f"{module}.{name}"
+        if isinstance(node, ast.List | ast.Tuple) and _is_shell(node):
+            yield node.lineno, "a shell"
+        if isinstance(node, ast.Assign) and _unverified(node):
+            yield node.lineno, "a server that nobody verified"
         if isinstance(node, ast.Call):
             yield from ((node.lineno, what) for what in _called(node, _full(node.func, names)))
             yield from ((node.lineno, what) for what in _unpacked(node, set(names.values())))
@@ -71,11 +85,23 @@ def _full(node: ast.AST, names: dict[str, str]) -> str:
     return ""
 
 
+def _unverified(node: ast.Assign) -> bool:
+    says = isinstance(node.value, ast.Constant) and node.value.value is True
+    return not says and any(isinstance(own, ast.Attribute) and own.attr in UNVERIFIED for own in node.targets)
+
+
+def _is_shell(words: ast.List | ast.Tuple) -> bool:
+    """`["sh", "-c", ...]`: a list of arguments that is a line of a shell all the same."""
+    texts = [word.value if isinstance(word, ast.Constant) else None for word in words.elts[:2]]
+    first = str(texts[0]).rpartition("/")[2] if texts else ""
+    return first in SHELLS and str(texts[-1]).lower() in ("-c", "-lc", "-ec", "/c", "-command")
+
+
 def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     for module in modules:
         harmless = isinstance(node, ast.ImportFrom) and {a.name for a in node.names} <= ERRORS
-        if module.split(".")[0] in MODULES and not harmless:
+        if {module, module.split(".")[0]} & MODULES and not harmless:
             yield f"import {module}"
 
 
@@ -86,6 +112,11 @@ def _called(node: ast.Call, name: str) -> Iterator[str]:
         given = keywords.get(keyword)
         return isinstance(given, ast.Constant) and given.value is value
 
+    first = node.args[0] if node.args else None
+    if name.endswith("import_module") and isinstance(first, ast.Constant) and isinstance(first.value, str):
+        yield from (f"import {first.value}" for _ in {first.value, first.value.split(".")[0]} & MODULES)
+    if "trust_remote_code" in keywords and not says("trust_remote_code", False):
+        yield "code that came with a model"
     if name in CALLS or name.removeprefix("builtins.") in CALLS:
         yield name
     if name == "torch.load" and not says("weights_only", True):
@@ -96,7 +127,7 @@ def _called(node: ast.Call, name: str) -> Iterator[str]:
         yield "np.load that does not say allow_pickle=False"
     if "shell" in keywords and not says("shell", False):
         yield "a shell"
-    if "verify" in keywords and says("verify", False) and name.split(".")[0] in ("httpx", "httpx2", "requests"):
+    if "verify" in keywords and not says("verify", True) and name.split(".")[0] in ("httpx", "httpx2", "requests"):
         yield "a server that nobody verified"
 
 
@@ -104,8 +135,10 @@ def _unpacked(node: ast.Call, modules: set[str]) -> Iterator[str]:
     """Members of archives written where they want; `extract` alone may be anything where no archives are opened."""
     name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     archives = any(module.split(".")[0] in ("tarfile", "zipfile") for module in modules)
-    told = {"filter", "members"} & {k.arg for k in node.keywords}
-    if (name == "extractall" or (name == "extract" and archives)) and not told:
+    told = {k.arg: k.value for k in node.keywords if k.arg in ("filter", "members")}
+    sifted = told.get("filter")
+    trusting = isinstance(sifted, ast.Constant) and sifted.value not in ("data", "tar")
+    if (name == "extractall" or (name == "extract" and archives)) and (not told or trusting):
         yield "an archive unpacked as it wants to be"
 
 
@@ -147,7 +180,34 @@ def in_text(text: str) -> list[str]:
         "import tarfile\ntarfile.open(path).extractall(folder)",
         "import tarfile\narchive.extract(member, folder)",
         "import shutil\nshutil.unpack_archive(path)",
+        "import tarfile\ntarfile.open(path).extractall(folder, filter='fully_trusted')",
+        "import tarfile\ntarfile.open(path).extractall(folder, filter=tarfile.fully_trusted_filter)",
         "import pandas as pd\npd.read_pickle(path)",
+        "AutoModel.from_pretrained(folder, trust_remote_code=True)",
+        "AutoModel.from_pretrained(folder, trust_remote_code=sure)",
+        "import torch\ntorch.jit.load(path)",
+        "from torch import jit as j\nj.load(path)",
+        "import torch\ntorch.hub.load(repository, name)",
+        "from torch.hub import load\nload(repository, name)",
+        "import torch\ntorch.package.PackageImporter(path)",
+        "from torch.package import PackageImporter",
+        "import importlib\nimportlib.import_module('pickle')",
+        "from importlib import import_module as bring\nbring('xml.etree')",
+        "import asyncio\nasyncio.create_subprocess_shell(line)",
+        "loop.subprocess_shell(protocol, line)",
+        "import os\nos.execvp(program, words)",
+        "from os import execlp\nexeclp(program)",
+        "import os\nos.spawnvpe(mode, program, words, env)",
+        "import subprocess\nsubprocess.run(['sh', '-c', line])",
+        "import subprocess\nsubprocess.Popen(('/bin/bash', '-lc', line))",
+        "words = ['cmd', '/c', line]",
+        "import urllib.request\nurllib.request.urlopen(url)",
+        "from urllib.request import urlopen\nurlopen(url)",
+        "from urllib import request\nrequest.urlopen(url)",
+        "import httpx2\nhttpx2.Client(verify=flag)",
+        "import requests\nrequests.get(url, verify=path is None)",
+        "session.verify = False",
+        "context.check_hostname = False",
     ],
 )
 def test_the_scan_finds_what_is_planted(planted):
@@ -163,6 +223,12 @@ def test_the_scan_finds_what_is_planted(planted):
         "import subprocess\nsubprocess.run([program, path], check=True)",
         "archive.extractall(folder, filter='data')",
         "judge(file, verify=False)",
+        "from importlib import import_module\nimport_module(f'mgx.{room}.cli')",
+        "from urllib.parse import quote\nquote(text)",
+        "from_pretrained(folder, trust_remote_code=False)",
+        "import os\nos.posix_spawn(program, [program, '-c', code], os.environ)",
+        "words = ['sh', path]",
+        "context.check_hostname = True",
         "# os.system('rm')\ntext = 'pickle.load'",
         "import re\nre.compile(text)",
     ],

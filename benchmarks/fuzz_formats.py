@@ -322,11 +322,11 @@ def _sealed(content: bytes, digits: int) -> bytes:
 
 
 def _keyed(content: bytes) -> bytes:
-    """A plan with the key that belongs to it."""
+    """A plan with the key and the checksum that belong to it."""
     try:
-        body = {k: v for k, v in json.loads(content).items() if k != "key"}
-        key = digest({k: v for k, v in body.items() if k != "about"})[:20]
-        return canonical({**body, "key": key}).encode()
+        body = {k: v for k, v in json.loads(content).items() if k not in ("key", "check")}
+        body["key"] = digest({k: v for k, v in body.items() if k != "about"})[:20]
+        return canonical({**body, "check": digest(body)[:16]}).encode()
     except (ValueError, TypeError, AttributeError, RecursionError):
         return content
 

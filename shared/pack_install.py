@@ -185,6 +185,7 @@ def _plan(place: Path, name: str) -> Plan:
     path = place / "plan.json"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
+        table.pop("check", None)  # the pack's index has checksums of its own
         key = table.pop("key")
         plan = TypeAdapter(Plan).validate_json(json.dumps(table), strict=True)
         about = TypeAdapter(_About).validate_json(json.dumps(table["about"]), strict=True)

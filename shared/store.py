@@ -344,6 +344,7 @@ def open_store(folder: Path) -> EmbeddingStore:
     """An existing store. NotThere if the folder holds none, Damaged if it holds shards that no plan describes."""
     try:
         table = json.loads((folder / "plan.json").read_text())
+        whole = table.pop("check") == _check(table)
         key = table.pop("key")
         plan = Plan(**{**table, "classes": tuple(table["classes"])})
         _require_typed(plan)
@@ -353,8 +354,8 @@ def open_store(folder: Path) -> EmbeddingStore:
         raise NotThere(f"no embeddings in {folder}.") from None
     except MISSHAPEN as error:
         raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
-    if plan.key != key:
-        raise Damaged(f"{folder / 'plan.json'}: the plan does not match its key {key}.")
+    if not whole or plan.key != key:
+        raise Damaged(f"{folder / 'plan.json'}: the plan does not match its checksum, or its key {key}.")
     return EmbeddingStore(folder, plan)
 
 
@@ -442,8 +443,13 @@ def describe(folder: Path, plan: Plan, rows: Rows) -> None:
 
 
 def plan_text(plan: Plan) -> str:
-    """The content of plan.json."""
-    return json.dumps({"key": plan.key, **asdict(plan)}, indent=1, ensure_ascii=False) + "\n"
+    """The content of plan.json. The key names what vectors depend on, the checksum covers the facts beside it too."""
+    table = {"key": plan.key, **asdict(plan)}
+    return json.dumps({"check": _check(table), **table}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _check(table: Mapping[str, Any]) -> str:
+    return digest(table)[:16]
 
 
 def _array_description(plan: Plan) -> bytes:

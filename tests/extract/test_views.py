@@ -25,7 +25,8 @@ def same(made: Tensor, golden: dict[str, Any], close: float) -> None:
     # A crop or a pad that is off by one shows at a border, where hardly any of the picked numbers lies.
     maps = made.reshape(-1, *made.shape[-2:]).double()
     borders = {"top": maps[:, 0], "bottom": maps[:, -1], "left": maps[:, :, 0], "right": maps[:, :, -1]}
-    for side, border in borders.items():
+    for side in borders.keys() & golden.keys():  # files.json has none: there the arrays behind are those of views.json
+        border = borders[side]
         flat = border.flatten()
         found = [*(float(flat[(k * 7919 + 13) % len(flat)]) for k in range(8)), float(flat.mean())]
         assert found == pytest.approx(golden[side], abs=close), side

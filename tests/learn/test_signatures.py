@@ -19,7 +19,7 @@ from mgx.learn.outcomes import run_stack
 from mgx.learn.prepare import division_of, model_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.learn.train import Model, train
-from mgx.select.criteria import Choice, loo, tm
+from mgx.select.criteria import Choice, Grid, loo, tm
 from mgx.shared.geometry import unit
 from mgx.shared.progress import Quiet
 from mgx.shared.records import Run, RunRecord
@@ -186,7 +186,8 @@ def test_strong_training_modalities_are_validated_on_noise_in_modalbed():
 @pytest.mark.parametrize(("protocol", "noise"), [("standard", False), ("standard+strong-validation", True)])
 def test_tm_then_chooses_on_noise(protocol, noise):
     data = separable(strong=True)
-    chosen = tm(run_stack(reported("erm", data, protocol, 301, trials=1), data, Quiet()), UNSEEN, "accuracy")
+    records = run_stack(reported("erm", data, protocol, 301, trials=1), data, Quiet())
+    chosen = tm(Grid(records, UNSEEN), "accuracy")
     assert isinstance(chosen, Choice)
     assert (chosen.validation < LARGEST + 0.2) == noise
 
@@ -225,7 +226,7 @@ def test_modalbed_ends_every_leave_one_out_run_of_eqrm_at_its_burn_in():
     assert last == {"standard": [("finished", None, 350)] * 3, "modalbed": [("diverged", 330, 300)] * 3}
     complete = run_stack([run for run in soon if run.test == (UNSEEN,)], data, Quiet())
     assert [(r.status, r.checkpoints[-1].step) for r in complete] == [("finished", 350)]
-    chosen = loo([*records["modalbed"], *complete], UNSEEN, "accuracy")
+    chosen = loo(Grid([*records["modalbed"], *complete], UNSEEN), "accuracy")
     assert isinstance(chosen, Choice)
     assert chosen.step <= 300
 

@@ -164,7 +164,7 @@ def test_many_complaints_are_summed_up(mgx: Mgx, full_home: Home) -> None:
 @pytest.mark.slow
 def test_the_report_is_written_whole(any_mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    code, _, err = any_mgx("report", "--out", str(tmp_path / "out" / "report.html"))
+    code, _, err = any_mgx("report", "--output", str(tmp_path / "out" / "report.html"))
     assert code == 0
     assert f"report: {tmp_path / 'out' / 'report.html'}" in err
     assert (tmp_path / "out" / "report.html").read_text().rstrip().endswith("</html>")
@@ -186,7 +186,7 @@ def test_foreign_records_with_sound_checksums_hide_nothing(mgx: Mgx, full_home: 
 
 
 def test_a_report_into_no_folder_is_refused_at_once(any_mgx: Mgx, full_home: Home, tmp_path: Path) -> None:
-    code, out, err = any_mgx("report", "--out", str(tmp_path / "typo" / "report.html"))
+    code, out, err = any_mgx("report", "--output", str(tmp_path / "typo" / "report.html"))
     assert (code, out) == (2, "")
     assert f"no folder {tmp_path / 'typo'} to write report.html into" in err
     assert not (tmp_path / "typo").exists()

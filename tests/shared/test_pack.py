@@ -12,6 +12,7 @@ import textwrap
 import types
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home, find_home
 from mgx.shared.pack_install import fetch, unpack
-from mgx.shared.store import open_store, store_folder, stores
+from mgx.shared.store import open_store, plan_text, store_folder, stores
 
 Mgx = Callable[..., int]
 
@@ -143,8 +144,7 @@ def test_no_path_of_this_machine_is_packed(home, toy, mgx, tmp_path):
     place = "/home/somebody/secret/dataset.toml"
     for store in stores(home):
         about = {**store.plan.about, "reference": place}
-        body = json.loads((store.folder / "plan.json").read_text())
-        (store.folder / "plan.json").write_text(json.dumps({**body, "about": about}))
+        (store.folder / "plan.json").write_text(plan_text(replace(store.plan, about=about)))
     mgx("store", "pack", "-o", tmp_path / "x.zip")
     assert not any(b"somebody" in content for content in members_of(tmp_path / "x.zip").values())
 
@@ -336,7 +336,7 @@ def changed_plan(**changes: Any) -> Callable[[dict[str, bytes]], None]:
 
     def change(members: dict[str, bytes]) -> None:
         table = json.loads(members[f"{IMAGE}/plan.json"])
-        table.pop("key")
+        del table["check"], table["key"]
         table |= changes
         table = {key: value for key, value in table.items() if value is not ...}
         key = digest({name: value for name, value in table.items() if name != "about"})[:20]

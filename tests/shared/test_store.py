@@ -277,8 +277,17 @@ def test_an_edited_plan_is_named(home):
     folder = fill(home)
     plan = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps({**plan, "perceptor": "another"}))
-    with pytest.raises(Damaged, match="does not match its key"):
+    with pytest.raises(Damaged, match="does not match its checksum"):
         open_store(folder)
+
+
+def test_a_flipped_bit_among_the_facts_that_no_vector_depends_on_is_named(home, capsys):
+    folder = fill(home)
+    text = (folder / "plan.json").read_text()
+    steps = str(json.loads(text)["about"]["steps"])
+    (folder / "plan.json").write_text(text.replace(f'"steps": {steps}', f'"steps": {int(steps) ^ 1}'))
+    assert run(["--home", str(home.root), "store", "verify"]) == 1
+    assert "does not match its checksum" in capsys.readouterr().err
 
 
 def test_another_recipe_is_not_mixed_in(home):

@@ -266,7 +266,11 @@ def test_a_worker_that_hangs_does_not_hold_up_who_stops_the_command(home: Home, 
         time.sleep(0.01)
     assert hanging.exists()
     os.killpg(stopped.pid, signal.SIGINT)
-    said = stopped.communicate(timeout=120)[1]
+    try:
+        said = stopped.communicate(timeout=120)[1]
+    finally:
+        if stopped.poll() is None:
+            os.killpg(stopped.pid, signal.SIGKILL)
     assert stopped.returncode == 130 and "Traceback" not in said
     assert gone(stopped.pid)
 

@@ -35,6 +35,7 @@ assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * 2**20, "more t
 """
 
 
+@pytest.mark.slow
 def test_what_broke_once_breaks_no_more():
     assert len(CORPUS) >= 5 and {path.parent.name for path in CORPUS} <= set(fuzz.FORMATS)
     ran = subprocess.run(
@@ -115,7 +116,7 @@ def test_the_sound_file_is_read(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", fuzz.FORMATS)
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(dice=st.randoms(use_true_random=False), junk=st.one_of(st.none(), st.binary(max_size=200)))
 def test_strange_bytes_are_an_error_with_a_name(name, dice, junk):
     fuzz.try_one(name, fuzz.changed(fuzz.seed_of(name), dice) if junk is None else junk)

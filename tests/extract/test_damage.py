@@ -390,7 +390,7 @@ def extracted(root: Path, home: Path, base: Base, what: str, capsys: pytest.Capt
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.mark.parametrize("chunk", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 4))])
+@pytest.mark.parametrize("chunk", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 4))])
 def test_a_hundred_harms(
     chunk: int, bases: dict[str, Base], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

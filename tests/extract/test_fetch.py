@@ -490,6 +490,7 @@ run(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["download", "unpack", "1", "2", "3"])
 def test_after_a_kill_the_same_command_finishes(world: World, moment: str) -> None:
     command = ["--home", str(world.home.root), "data", "fetch", str(world.root)]

@@ -222,6 +222,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_vector_is_skipped_and_shifts_nobody(case, home, mgx, tmp_path, capsys):
     bad, reason = BAD[case]

@@ -124,6 +124,7 @@ SILENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_vectors(
     tmp_path: Path, home: Home, name: str, capsys: pytest.CaptureFixture[str]

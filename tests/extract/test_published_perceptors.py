@@ -69,6 +69,7 @@ DIFFERENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("kind", DIFFERENT)
 def test_what_differs_is_what_is_listed(kind: Any, home: Home, sources: Mapping[str, Source]) -> None:

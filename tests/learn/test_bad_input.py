@@ -159,6 +159,7 @@ def test_a_setting_out_of_range_is_refused(toy):
         model_of(wild, data, protocol_of("standard").divide(data, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS.names())
 def test_every_draw_of_both_protocols_is_in_range(toy, name):
     case = frame_of(features_of(toy.home)).case

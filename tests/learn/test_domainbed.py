@@ -199,6 +199,7 @@ def learn(home: Home, *more: str) -> int:
     return run(["--home", str(home.root), "learn", *more])
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_class(toy, capsys):
     name = f"{NAME}:Quick"
     search = ("--hparams", "2", "--trials", "1", "--steps", "50")

@@ -96,6 +96,7 @@ def test_the_quirks_are_those_of_the_audit():
     assert all(set(quirk.algorithms) <= set(ALGORITHMS.names()) for quirk in quirks().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quirk", [*quirks()])
 def test_a_quirk_changes_what_it_names_and_nothing_else(quirk):
     (own,) = protocol_of(name_of("standard", [quirk])).quirks
@@ -138,6 +139,7 @@ def test_misread_rows_are_those_of_the_published_slices(modalities):
     assert right == {1: 5, 2: 1, 3: 1}[modalities]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", [TWO, THREE, ONE], ids="+".join)
 def test_unpaired_concat_is_a_plain_loop(data, modalities):
     algorithm = with_quirks("concat", "unpaired-mml")
@@ -217,6 +219,7 @@ def test_published_dlmg_copies_a_modality_into_every_slot(data):
 # B1: URM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["tanh", "relu"])
 def test_unbounded_urm_is_a_plain_loop(data, output):
     algorithm = with_quirks("urm", "unbounded-urm")
@@ -476,6 +479,7 @@ def test_strong_scores_unseen_modalities_through_the_strong_perceptor(strong):
     assert set(scored["standard+strong-validation"].values()) == {True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS.names())
 def test_a_narrow_perceptor_enters_through_a_layer_that_prediction_skips(strong, name):
     protocol = protocol_of("modalbed")

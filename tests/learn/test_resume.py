@@ -85,7 +85,9 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
-@pytest.mark.parametrize("name", ["erm", "cdann", "ermpp", "ogm", "eqrm"])
+@pytest.mark.parametrize(
+    "name", ["ermpp", "ogm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("erm", "cdann", "eqrm"))]
+)
 def test_resumed_is_uninterrupted(data, tmp_path, name):
     own, partial = models(data, name), tmp_path / "deep" / "a.partial"
     whole, end = learn(name, own, data, Quiet())
@@ -114,6 +116,7 @@ def flip(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -143,6 +146,7 @@ def test_a_damaged_file_is_ignored_and_overwritten(data, tmp_path, damage):
     assert resumed == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["key", "hyper", "algorithm", "steps", "fewer", "order"])
 def test_what_other_models_left_is_ignored(data, tmp_path, other):
     own, partial = models(data, "erm"), tmp_path / "a.partial"

@@ -223,6 +223,7 @@ def test_strong_perceptors_are_not_learned_from_alone(toy, capsys):
     assert "--setting strong" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_missing_strong_embeddings_are_named(toy, capsys):
     assert learn(toy.home, "--algo", "erm", *SMALL, "--setting", "strong") == 2
     assert "there are none" in capsys.readouterr().err

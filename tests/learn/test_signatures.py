@@ -155,6 +155,7 @@ def test_it_is_not_for_want_of_steps(name):
 # --- Validation and splits: A1, C5, B2
 
 
+@pytest.mark.slow
 def test_strong_rows_are_scored_with_their_own_labels():
     """Strong perceptors that embed as the binding one does change nothing."""
     data = separable()
@@ -163,6 +164,7 @@ def test_strong_rows_are_scored_with_their_own_labels():
     assert recognises(run_stack(reported("erm", data, "standard", STEPS), data, Quiet()))
 
 
+@pytest.mark.slow
 def test_strong_training_modalities_are_validated_on_noise_in_modalbed():
     """One model, scored on the rows that each protocol validates it on."""
     data = separable(strong=True)
@@ -183,6 +185,7 @@ def test_strong_training_modalities_are_validated_on_noise_in_modalbed():
     assert validation("modalbed") < LARGEST + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "noise"), [("standard", False), ("standard+strong-validation", True)])
 def test_tm_then_chooses_on_noise(protocol, noise):
     data = separable(strong=True)
@@ -204,6 +207,7 @@ def seen_elsewhere(data: FeatureSet, run: Run) -> dict[str, float]:
     return shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "tested", "validated"), [("standard", 0, 0), ("modalbed", 0.96, 0.8)])
 def test_modalbed_tests_on_instances_that_it_trained_on(protocol, tested, validated):
     data = separable(2000)
@@ -291,6 +295,7 @@ def unseen_accuracy(name: str, data: FeatureSet, steps: int, settings: Sequence[
     return np.reshape(last, (len(settings), 4)).mean(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [lambda: coloured(0.75), telling], ids=["coloured", "telling"])
 def test_erm_follows_a_shortcut(data):
     (accuracy,) = unseen_accuracy("erm", data(), 301, [{"batch_size": 64}])
@@ -346,7 +351,7 @@ def test_cdann_hides_a_modality_that_gives_the_class_away():
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in ("erm", "concat") else pytest.param(n, marks=pytest.mark.slow) for n in ALGORITHMS.names()]
+    "name", [n if n == "erm" else pytest.param(n, marks=pytest.mark.slow) for n in ALGORITHMS.names()]
 )
 def test_shuffled_labels_teach_nothing_about_other_instances(name):
     """They can only be learned by heart. An instance looks much the same in all modalities: if one that is trained on

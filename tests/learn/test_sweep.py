@@ -141,6 +141,7 @@ def test_finished_runs_are_skipped(toy, capsys):
     assert {p: p.stat().st_mtime_ns for p in toy.home.runs.rglob("*.jsonl")} == before
 
 
+@pytest.mark.slow
 def test_a_larger_sweep_trains_only_what_is_new(toy, capsys):
     learn(toy.home, "--algo", "erm", "--hparams", "1", "--trials", "2", "--steps", "12")
     capsys.readouterr()
@@ -215,6 +216,7 @@ def test_centred_prompts_that_say_nothing_name_the_first_class(toy):
     assert (zeroshot_centred.predict(view) == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "own"), [("ERM", "erm"), ("LFM", "dlmg"), ("Concat", "concat"), ("OGM-GE", "ogm")])
 def test_published_names_are_accepted(toy, name, own, capsys):
     assert learn(toy.home, "--algo", name, *SMALL, "--dry-run", "--json") == 0
@@ -243,6 +245,7 @@ def test_unfinished_embeddings_are_named(toy, capsys):
     assert "toy/eye/depth: 7 of 8 shards" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_trained_again(toy, capsys):
     learn(toy.home, "--algo", "erm", *SMALL)
     want = {k: r.to_json() for k, r in read_records(toy.home).items()}

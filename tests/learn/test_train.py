@@ -100,6 +100,7 @@ def test_a_narrow_discriminator_is_not_changed_by_a_wide_one(data, depth, dropou
             torch.testing.assert_close(unpadded(together.params[name][n], value[0]), value[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_weights_and_other_seed_other_weights(data, name):
     algorithm = ALGORITHMS.get(name)

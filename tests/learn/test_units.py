@@ -77,6 +77,7 @@ def left_of(root):
     return home, todo(home, data, [r for own in runs.values() for r in own], beside)
 
 
+@pytest.mark.slow
 def test_units_give_the_records_of_a_sweep(here, fresh):
     home, left = left_of(fresh)
     engine = Loopback()

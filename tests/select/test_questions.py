@@ -50,6 +50,7 @@ def test_what_is_filtered_away_is_not_called_unpublished(mgx: Mgx, home: Home) -
     assert line == "Not in the paper: toys · tiny · weak · standard · 301 steps."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["weak", "strong"])
 def test_the_setting_filters_the_published_side_too(mgx: Mgx, home: Home, setting: str) -> None:
     only = ("--setting", setting, "--json")

@@ -237,6 +237,7 @@ pack_install.fetch(Path({pack!r}), find_home({home!r}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 40, 70, 72])  # 69 members, then 4 stores
 def test_killed_and_rerun_nothing_half_written_is_taken_for_whole(after, pack, origin, other):
     code = KILLED.format(after=after, pack=str(pack), home=str(other.root))
@@ -431,6 +432,7 @@ LIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LIES)
 def test_lies_with_a_fitting_index_are_found(case, pack, other, tmp_path):
     change, reason = LIES[case]

@@ -118,7 +118,6 @@ def make_networks(root: Path) -> None:
 
 def shrink() -> None:
     """Everything small and often, and workers that are copies of this process: they start in milliseconds."""
-    from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     import torch
@@ -129,8 +128,8 @@ def shrink() -> None:
     from mgx.extract.strong.selfsupervised import Recipe
     from mgx.learn import prepare, sweep, train
 
-    def start_workers(workers: int, openings: Any) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(workers, get_context("fork"), decoding._start, (openings,))
+    def start_workers(workers: int, openings: Any) -> decoding.Workers:
+        return decoding.Workers(workers, get_context("fork"), openings)
 
     torch.set_num_threads(1)
     decoding.WORTH, decoding.HANDING, decoding.start_workers = 0.0, 0.0, start_workers

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -174,15 +174,15 @@ class Decoding:
 
 
 class Workers(ProcessPoolExecutor):
-    """A pool whose processes can be ended at once: each holds one end of a pipe, and ends when the other is closed."""
+    """A pool whose processes can be ended at once: each looks at one end of a pipe, and ends when something comes."""
 
     def __init__(self, workers: int, context: BaseContext, openings: Mapping[str, Opening]) -> None:
-        wanted, self._wanted = context.Pipe(duplex=False)
-        super().__init__(workers, context, _start, (openings, wanted))
+        ending, self._ending = context.Pipe(duplex=False)
+        super().__init__(workers, context, _start, (openings, ending))
 
     def end(self) -> None:
         """Waits for no work, only for the processes to be gone."""
-        self._wanted.close()
+        self._ending.send(None)  # which nobody reads: so it is there for every worker
         self.shutdown(cancel_futures=True)
 
 
@@ -207,19 +207,21 @@ _openings: dict[str, Opening] = {}  # in a worker: the perceptors that it may be
 _opened: dict[str, Perceptor] = {}  # and those that it was
 
 
-def _start(openings: Mapping[str, Opening], wanted: Connection) -> None:
+def _start(openings: Mapping[str, Opening], ending: Connection) -> None:
     """What a worker does first."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_when_not_wanted, args=(wanted,), daemon=True).start()
+    threading.Thread(target=_end_when_not_wanted, args=(ending,), daemon=True).start()
     torch.set_num_threads(1)
     _openings.update(openings)
 
 
-def _end_when_not_wanted(wanted: Connection) -> None:
-    """The parent closes its end of the pipe, or was killed, which closes it too. Nobody ever sends anything."""
-    wait([wanted])
+def _end_when_not_wanted(ending: Connection) -> None:
+    """The parent says so; or it is gone: one that was killed cannot say anything."""
+    parent = parent_process()
+    assert parent is not None
+    wait([ending, parent.sentinel])
     os._exit(1)
 
 

@@ -43,6 +43,7 @@ NOT_RUN = {
     "mgx extract --dataset nyudv2": "needs weights that are not here: tests/extract/test_published_perceptors.py",
     "mgx extract --dataset my/dataset.toml --perceptor strong_touch": "a sketch, as its page says",
     "mgx checkpoint verify": "needs weights that are not here: tests/extract/test_canaries.py",
+    "mgx select --compare 'protocol=standard,": "needs a thinned sweep: tests/select/test_questions.py",
 }
 # What stands for a name in a sentence's command, and what completes it.
 NAMES = {"NAME": "homeobjects", "DIR": "sweeps", "A": "erm"}
@@ -60,6 +61,8 @@ SAID_ONLY = {
     "mgx checkpoint fetch unibind --from PATH": "by hand: tests/extract/test_checkpoint.py",
     "mgx learn --algo vrex": "an algorithm that its page writes: tests/learn/test_one_model.py",
     "mgx extract --dataset D --perceptor P": "stands for all extractions",
+    "mgx demo": "takes minutes: `make demo`",
+    "mgx learn --algo erm --algo concat --train image,text,audio": "the demo's runs: `make demo`",
     "mgx extract --protocol modalbed": "needs weights that are not here: tests/extract/test_published_perceptors.py",
 }
 # What makes a search short; the last of two values counts.

@@ -55,7 +55,7 @@ PLANTED = {
     ),
     "a file is written under its own name": (
         [("shared/files.py", WHOLE, IN_PLACE)],
-        ("--only", "killed-extract", "--only", "full-disk", "--of", "extract", "--faults", "20"),
+        ("--only", "killed-extract", "--only", "full-disk", "--of", "extract", "--faults", "40"),
     ),
     "records come before the vectors": (
         [

@@ -124,7 +124,7 @@ def test_strange_bytes_are_an_error_with_a_name(name, dice, junk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", fuzz.FORMATS)
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_many_strange_bytes_are_an_error_with_a_name(name, seed):
     fuzz.try_one(name, fuzz.changed(fuzz.seed_of(name), random.Random(seed)))

@@ -35,7 +35,7 @@ def demo(home: Home, report: str, dry_run: bool) -> None:
         ("extract", "embed four modalities", WHERE),
         ("learn", "ERM and Concat, default hyperparameters, 3 trials", (*ALGOS, *WHERE, *SEARCH)),
         ("select", "choose by TM, LOO and Oracle", ("--method", "all", *WHERE)),
-        ("report", "the same as a page, with figures", (*WHERE, "--out", report)),
+        ("report", "the same as a page, with figures", (*WHERE, "--output", report)),
     )
     start = time.monotonic()
     for number, (name, what, args) in enumerate(plan, 1):

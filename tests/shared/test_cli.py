@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 
 import click
 import pytest
@@ -115,5 +116,17 @@ def test_demo_dry_run_names_the_commands(home, capsys):
     said = capsys.readouterr().err
     assert "mgx extract --dataset homeobjects --perceptor litebind" in said
     # The page is the one of `mgx report`, with all its sections.
-    assert "[4/4] the same as a page, with figures: mgx report --dataset homeobjects --perceptor litebind --out" in said
+    assert (
+        "[4/4] the same as a page, with figures: mgx report --dataset homeobjects --perceptor litebind --output" in said
+    )
     assert not home.root.exists()
+
+
+def test_the_commands_of_the_demo_are_taken_by_the_command_line(home, capsys, monkeypatch):
+    assert run(["--home", str(home.root), "demo", "--dry-run"]) == 0
+    told = [line.partition(": mgx ")[2] for line in capsys.readouterr().err.splitlines() if ": mgx " in line]
+    invoke = click.Command.invoke
+    monkeypatch.setattr(
+        click.Command, "invoke", lambda own, ctx: invoke(own, ctx) if isinstance(own, click.Group) else None
+    )
+    assert [run(["--home", str(home.root), *shlex.split(words)]) for words in told] == [0] * 4

@@ -143,16 +143,7 @@ def extract(
         return  # handed in
     for outcome in outcomes:
         note("store", **_counts(outcome))
-        without = f" ({outcome.absent} more have none)" if outcome.absent else ""
-        say(
-            f"{outcome.store}: {outcome.items} items{without}, {outcome.written} of {outcome.shards} shards written now"
-        )
-        if outcome.without:
-            say(f"  {len(outcome.without)} of them do not have it: their files hold no such track")
-        for item, reason in list(outcome.skipped.items())[:SHOWN]:
-            warn(f"  skipped {item}: {reason}")
-        if len(outcome.skipped) > SHOWN:
-            warn(f"  and {len(outcome.skipped) - SHOWN} more; all of them: --json")
+        _tell(outcome)
     if as_json:
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
     again = " ".join(["mgx extract --dataset", shlex.quote(dataset), *(f"--perceptor {shlex.quote(p)}" for p in names)])
@@ -166,6 +157,18 @@ def extract(
         refused.append(f"When that is mended: {again} --retry-skipped")
     if failed or refused:
         raise WorkFailed("\n".join([*failed, *refused]))
+
+
+def _tell(outcome: "Outcome") -> None:
+    """What became of one store, on standard error."""
+    without = f" ({outcome.absent} more have none)" if outcome.absent else ""
+    say(f"{outcome.store}: {outcome.items} items{without}, {outcome.written} of {outcome.shards} shards written now")
+    if outcome.without:
+        say(f"  {len(outcome.without)} of them do not have it: their files hold no such track")
+    for item, reason in list(outcome.skipped.items())[:SHOWN]:
+        warn(f"  skipped {item}: {reason}")
+    if len(outcome.skipped) > SHOWN:
+        warn(f"  and {len(outcome.skipped) - SHOWN} more; all of them: --json")
 
 
 def _work(home: Home, opened: "Opened", how: "How", device: str, bars: Progress) -> "tuple[list[Outcome], list[str]]":

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -228,14 +228,21 @@ def _end_when_not_wanted(ending: Connection) -> None:
 def _prepare_there(wishes: Sequence[Wish], slot: Slot | None) -> list[Prepared]:
     """`prepare`, in a worker, which leaves arrays in the slot. Perceptors are opened here, so that their errors are
     told as those of any item."""
-    # A thread that waits for no lock of Python's: it ends the process whatever the process hangs in.
-    faulthandler.dump_traceback_later(LONGEST, exit=True, file=_nowhere())
-    try:
+    with ends_if_it_hangs():
         for wish in wishes:
             if wish.perceptor not in _opened:
                 _opened[wish.perceptor] = _openings[wish.perceptor].again()
         made: list[Prepared] = put(prepare(_opened, wishes), slot)
         return made
+
+
+@contextmanager
+def ends_if_it_hangs() -> Iterator[None]:
+    """In a worker: what takes longer than LONGEST ends the process, and its pool says so (BrokenProcessPool)."""
+    # A thread that waits for no lock of Python's: it ends the process whatever the process hangs in.
+    faulthandler.dump_traceback_later(LONGEST, exit=True, file=_nowhere())
+    try:
+        yield
     finally:
         faulthandler.cancel_dump_traceback_later()
 

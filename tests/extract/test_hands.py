@@ -2,11 +2,12 @@
 
 import os
 import signal
-from collections.abc import Callable
+import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from mgx.extract.job import decoding
 from mgx.extract.strong import hands
 from mgx.extract.strong.hands import Hands
 from mgx.shared.errors import BadItem, NotThere, WorkFailed
@@ -33,6 +34,16 @@ def where(n: int) -> int:
 def killed(n: int) -> int:
     if n == 5:
         os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+def hurried(seconds: float) -> float:
+    decoding.LONGEST = seconds  # in a worker, for what it is given next
+    return seconds
+
+
+def hanging(n: int) -> int:
+    time.sleep(600 * n)
     return n
 
 
@@ -70,9 +81,17 @@ def test_processes_keep_the_order_and_hand_errors_over(monkeypatch: pytest.Monke
             list(own.each(killed, range(10)))
 
 
+@pytest.mark.slow
+def test_a_process_that_hangs_is_ended_and_told() -> None:
+    with Hands(1) as own:
+        assert list(own.each(hurried, [1.0])) == [1.0]
+        with pytest.raises(WorkFailed, match=r"took more than 30 minutes for a batch\. .* --workers 1"):
+            list(own.each(hanging, [0, 1]))
+
+
 def test_a_process_that_ends_suddenly_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Pool:
-        def submit(self, do: Callable[[int], int], job: int) -> object:
+        def submit(self, *work: object) -> object:
             raise BrokenProcessPool("A process in the process pool was terminated abruptly")
 
         def shutdown(self, cancel_futures: bool) -> None: ...

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -335,10 +335,20 @@ def recorded_keys(
     """Keys of the runs that have a record. Quicker than reading these: scores are left to their checksums."""
     found: set[str] = set()
     for path in _files(home, dataset, perceptor, algorithm):
-        for where, line in _lines(path, Refused()):
-            with suppress(Damaged):
-                found.add(_sound(line, where)[0].key)
+        with suppress(OSError):  # replaced by who writes records on; or unreadable, which readers of records tell
+            made = path.stat()
+            found |= _keys_in(path, (made.st_ino, made.st_mtime_ns, made.st_size))
     return found
+
+
+@cache
+def _keys_in(path: Path, made: tuple[int, int, int]) -> frozenset[str]:
+    """A file of records is written whole, and a sweep asks for its keys once for every stack."""
+    keys = set()
+    for where, line in _lines(path, Refused()):
+        with suppress(Damaged):
+            keys.add(_sound(line, where)[0].key)
+    return frozenset(keys)
 
 
 def read_states(home: Home, refused: Refused) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from mgx.shared import records
 from mgx.shared.errors import Damaged
 from mgx.shared.records import (
     Checkpoint,
@@ -176,6 +177,21 @@ def test_keys_are_those_of_the_sound_lines(home):
     assert recorded_keys(home) == {RUN.key, others[1].run.key}
     assert recorded_keys(home, ["d"], ["p"], ["erm"]) == recorded_keys(home)
     assert recorded_keys(home, ["d"], ["p"], ["irm"]) == recorded_keys(home, ["e"]) == set()
+
+
+def test_keys_are_looked_up_once_in_a_file_that_stays(home, monkeypatch):
+    other = replace(RECORD, run=replace(RUN, seed=43))
+    path = write_records(home, [RECORD])
+    assert recorded_keys(home) == {RUN.key}
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "_lines", None)
+        assert recorded_keys(home, ["d"], ["p"], ["erm"]) == {RUN.key}
+    path.with_name("more.jsonl").write_text(other.to_json() + "\n")
+    assert recorded_keys(home) == {RUN.key, other.run.key}
+    path.with_name("more.jsonl").replace(path)
+    assert recorded_keys(home) == {other.run.key}
+    path.unlink()
+    assert recorded_keys(home) == set()
 
 
 def test_a_changed_number_is_damage():

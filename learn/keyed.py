@@ -56,7 +56,9 @@ def _bits(key: Tensor, name: str, shape: Sequence[int]) -> Tensor:
 
 
 def uniform(key: Tensor, name: str, shape: Sequence[int]) -> Tensor:
-    """Uniform on [0, 1), (*shape) float32, in steps of 2^-24."""
+    """Uniform on [0, 1), (*shape) float32, in steps of 2^-24. On the device "meta" a shape alone."""
+    if key.is_meta:  # `stack_size` asks, and torch takes long for bits that are not there
+        return torch.empty(tuple(shape), device="meta")
     return _shift(_bits(key, name, shape), 40).to(torch.float32).mul_(2.0**-24)
 
 

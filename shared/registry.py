@@ -5,8 +5,9 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -68,6 +69,12 @@ def load_object(kind: str, path: str) -> Any:
         raise UnknownName(f"{kind} {path!r} cannot be loaded: {error}. Give package.module:Name.") from error
 
 
+@cache
+def installed(group: str) -> tuple[EntryPoint, ...]:
+    """What installed packages offer. Once for a process: it reads a file of every package."""
+    return tuple(entry_points(group=group))
+
+
 class Registry:
     """The entries of one folder, plus those of installed packages; an entry is imported when asked for.
 
@@ -89,7 +96,7 @@ class Registry:
     def names(self) -> list[str]:
         """Every name that `get` knows, sorted."""
         ours = {m.name for m in iter_modules(import_module(self.folder).__path__) if not m.name.startswith("_")}
-        return sorted(ours | {e.name for e in entry_points(group=self.group)})
+        return sorted(ours | {e.name for e in installed(self.group)})
 
     def get(self, name: str) -> Any:
         """The entry called `name`. UnknownName lists what there is."""
@@ -98,7 +105,7 @@ class Registry:
             if not self.is_one(found):
                 raise UnknownName(f"{name!r} is no {self.kind}, but a {type(found).__name__}.")
             return found
-        for entry in entry_points(group=self.group):
+        for entry in installed(self.group):
             if entry.name == name:
                 return self.convert(entry.load())
         if name not in self.names():

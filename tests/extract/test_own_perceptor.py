@@ -78,7 +78,7 @@ def test_the_page_works(
     (block,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     points = tomllib.loads(block)["project"]["entry-points"]["mgx.perceptors"]
     entries = [EntryPoint(name, value, "mgx.perceptors") for name, value in points.items()]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "mgx.perceptors" else [])
+    monkeypatch.setattr(registry, "installed", lambda group: entries if group == "mgx.perceptors" else [])
     assert "twotower" in PERCEPTORS.names()
     extract = ["--home", str(home.root), "extract", "--dataset", "flags", "--perceptor"]
     assert run([*extract, "twotower"]) == 0 and ", 0 of " in capsys.readouterr().err

@@ -350,7 +350,7 @@ def test_other_failures_are_told(data):
 
 def test_a_class_may_be_an_entry_point(monkeypatch):
     installed = [EntryPoint("mine", f"{NAME}:Mine", "mgx.algorithms")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: installed)
+    monkeypatch.setattr(registry, "installed", lambda group: installed)
     assert ALGORITHMS.get("mine") is ALGORITHMS.get(f"{NAME}:Mine")
 
 

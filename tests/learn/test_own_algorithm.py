@@ -72,5 +72,5 @@ def test_an_entry_point_gives_it_a_name(page: list[str], monkeypatch: pytest.Mon
     (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     ((name, value),) = tomllib.loads(block)["project"]["entry-points"]["mgx.algorithms"].items()
     point = EntryPoint(name, value, "mgx.algorithms")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(registry, "installed", lambda group: [point] if group == point.group else [])
     assert ALGORITHMS.get("coral").title == "CORAL" and "coral" in ALGORITHMS.names()

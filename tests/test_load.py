@@ -45,8 +45,10 @@ def test_the_readme_tells_of_this_program():
 
 @pytest.mark.slow
 def test_it_runs():
-    command = [sys.executable, "-W", "ignore", load.__file__, "--items", "2000", "4000"]
+    command = [sys.executable, "-W", "ignore", load.__file__, "--items", "2000"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=800)
-    assert ran.returncode in (0, 1), ran.stderr  # of so few items the exponent is noise
-    assert re.findall(r"^\| ([\d,]+) \| \d", ran.stdout, re.MULTILINE) == ["1,000", "2,000", "4,000"]
-    assert re.findall(r"^([a-z ]+): exponent -?\d", ran.stdout, re.MULTILINE) == list(load.COMMANDS)
+    assert ran.returncode == 0, ran.stderr
+    assert re.findall(r"^\| ([\d,]+) \| \d", ran.stdout, re.MULTILINE) == ["1,000", "2,000"]
+    header, row = (line for line in ran.stdout.splitlines() if line.startswith(("| items", "| 2,000")))
+    assert [name.strip() for name in header.split("|")[2:-1]] == list(load.COMMANDS)
+    assert all(0.03 < float(memory) < 3 for memory in re.findall(r"([\d.]+) GB", row)), row

@@ -1,8 +1,10 @@
 """A home directory for each test, and small data that every room can use."""
 
+import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +42,17 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unhurried_disk() -> Iterator[None]:
+    """Files are not waited for until they are on the disk: no power is cut here. Started programs do wait.
+
+    That what is written is synced, and in which order: tests/shared/test_durable.py, and power cuts in test_faults.py.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -116,22 +129,27 @@ class Toy:
         return store
 
 
+@pytest.fixture(scope="session")
+def toy_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The home directory of an embedded toy data set, made once, to be copied."""
+    home = find_home(tmp_path_factory.mktemp("toy") / "home")
+    Toy(home).write()
+    return home
+
+
 @pytest.fixture
-def toy(home: Home) -> Toy:
+def toy(home: Home, toy_home: Home) -> Toy:
     """An embedded toy data set in a fresh home."""
-    made = Toy(home)
-    made.write()
-    return made
+    shutil.copytree(toy_home.root, home.root, dirs_exist_ok=True)
+    return Toy(home)
 
 
 @pytest.fixture(scope="session")
-def toy_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_pack(toy_home: Home) -> Path:
     """The toy data set as a pack, made once; beside it the home directory that it was packed from."""
-    folder = tmp_path_factory.mktemp("packed")
-    home = find_home(folder / "home")
-    Toy(home).write()
-    write_pack(list(stores(home)), folder / "toy.zip")
-    return folder / "toy.zip"
+    path = toy_home.root.parent / "toy.zip"
+    write_pack(list(stores(toy_home)), path)
+    return path
 
 
 def features_of(home: Home, *dataset: str) -> FeatureSet:

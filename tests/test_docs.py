@@ -195,6 +195,7 @@ def used(begun: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     stand_ins.slurm(tmp_path, monkeypatch)
+    stand_ins.few_objects(monkeypatch)
     stand_ins.caches(tmp_path / "ModalBed")
     with Server() as server:
         stand_ins.internet(server, home, tmp_path, monkeypatch)

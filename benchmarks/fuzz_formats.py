@@ -37,6 +37,27 @@ column = "text"
 items = 2
 """
 TABLE = b'id,label,group,part,text\ni0,cat,g0,,one\ni1,dog,g1,test,"two, three"\n'
+# The readers of two published data sets, and the list that each has.
+PUBLISHED = """
+schema = 1
+[dataset]
+name = "own"
+[items]
+reader = "{reader}"
+{path}
+[label]
+classes = ["music", "people"]
+[modalities.video]
+kind = "video"
+[modalities.text]
+kind = "text"
+{text}
+"""
+ANNOTATION = (
+    b'{"videos": [{"video_id": "video0", "category": 0, "url": "u", "split": "train"}, {"video_id": "video1", '
+    b'"category": 1, "url": "v", "split": "test"}], "sentences": [{"video_id": "video0", "caption": "a song"}]}'
+)
+CLIPS = b'abcdefghijk,30,"music",train\nbcdefghijkl,7,people,test\n'
 LISTING = b'{"image": [[{"label": "a", "id": "x/1", "modal": "image"}, 0]]}'
 
 ITEMS = (("x1", "a"), ("x2", "b"))
@@ -53,11 +74,30 @@ def manifest(content: bytes, folder: Path) -> None:
 
 
 def table(content: bytes, folder: Path) -> None:
+    _listed(MANIFEST, "items.csv", content, folder)
+
+
+def msrvtt(content: bytes, folder: Path) -> None:
+    own = PUBLISHED.format(reader="msrvtt", path="", text='policy = "all"')
+    _listed(own.encode(), "MSR_VTT.json", content, folder)
+
+
+def vggsound(content: bytes, folder: Path) -> None:
+    text = 'policy = "template"\ntemplate = "{label}"\nlabel_leak = true'
+    own = PUBLISHED.format(reader="vggsound", path='path = "vggsound.csv"', text=text)
+    _listed(own.encode(), "vggsound.csv", content, folder)
+
+
+def _listed(own: bytes, name: str, content: bytes, folder: Path) -> None:
+    """Find the items of a data set whose list is `content`; none may lie outside it."""
     from mgx.extract.data.dataset import find_items
     from mgx.shared.manifest import parse
 
-    (folder / "items.csv").write_bytes(content)
-    found = find_items(parse(MANIFEST, "fuzz.toml", folder), find_home(folder / "home"))
+    (folder / name).write_bytes(content)
+    (folder / "video").mkdir()
+    for film in ("video0", "abcdefghijk_000030"):
+        (folder / "video" / f"{film}.mp4").write_bytes(b"film")
+    found = find_items(parse(own, "fuzz.toml", folder), find_home(folder / "home"))
     for item in found.items:
         for sources in item.media.values():
             for source in sources:
@@ -334,6 +374,8 @@ def _keyed(content: bytes) -> bytes:
 FORMATS: dict[str, Read] = {
     "manifest": manifest,
     "table": table,
+    "msrvtt": msrvtt,
+    "vggsound": vggsound,
     "record": record,
     "records": records,
     "sweep": sweep,
@@ -577,6 +619,8 @@ def _checkpoint() -> bytes:
 SEEDS: dict[str, Callable[[], bytes]] = {
     "manifest": lambda: MANIFEST,
     "table": lambda: TABLE,
+    "msrvtt": lambda: ANNOTATION,
+    "vggsound": lambda: CLIPS,
     "record": _record,
     "records": lambda: _record() + b"\n" + _record() + b"\n",
     "sweep": _sweep,

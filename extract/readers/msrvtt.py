@@ -128,7 +128,7 @@ def _label(clip: Mapping[str, Any], classes: Sequence[str], place: str) -> str:
         return category
     try:
         number = int(category)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadManifest(f"{place}: category {category!r} is no number.") from error
     if not 0 <= number < len(classes):
         raise BadManifest(f"{place}: category {number} is none of 0 to {len(classes) - 1}.")

@@ -23,6 +23,7 @@ from mgx.shared.progress import say
 FOLDERS = ("video", "scratch/shared/beegfs/hchen/train_data/VGGSound_final/video", "VGGSound_final/video")
 ARCHIVES = "vggsound_*.tar.gz"
 PARTS = {"train": "learn", "test": "test"}
+LONGEST_START = 9  # digits; the names of clips have 6
 LARGE = 2**28  # bytes of an archive from which on its first reading is worth a word
 
 
@@ -33,7 +34,7 @@ def read(manifest: Manifest) -> Iterator[Item]:
     texts = class_texts(manifest)
     for line, (name, start, label, part) in _rows(manifest.root / manifest.items.path):
         place = f"{manifest.items.path} line {line}"
-        if not start.isdecimal() or part not in PARTS:
+        if not start.isdecimal() or len(start) > LONGEST_START or part not in PARTS:
             raise BadManifest(
                 f"{manifest.root}: {place}: expected youtube id, start in whole seconds, label, train or test; got "
                 f"{', '.join(map(repr, (name, start, label, part)))}."

@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,16 @@ def _covered(value: Any) -> Any:
 
 def _where() -> dict[str, Any]:
     """Versions, host and process."""
-    versions = {"python": platform.python_version()}
+    return {"versions": _versions(), "host": platform.node(), "pid": os.getpid(), "folder": str(Path.cwd())}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
     for name in VERSIONS:
         with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return {"versions": versions, "host": platform.node(), "pid": os.getpid(), "folder": str(Path.cwd())}
+            found[name] = version(name)
+    return found
 
 
 def note(event: str, **facts: Any) -> None:

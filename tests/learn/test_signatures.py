@@ -147,8 +147,8 @@ def test_the_changed_formulas_are_not_the_cause(name, quirk):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ogm", "dlmg"])
 def test_it_is_not_for_want_of_steps(name):
-    """One as long as the published runs. (Under `mixed-optimizers` alone SGD begins to learn by then.)"""
-    (run, *_), data = reported(name, separable(), "modalbed", 5001), separable()
+    """Five times as long as the standard learners need. (Nor do the published 5,001 steps: docs/modalbed.md.)"""
+    (run, *_), data = reported(name, separable(), "modalbed", 5 * STEPS), separable()
     assert all(map(names_the_largest_class, run_stack([run], data, Quiet())))
 
 

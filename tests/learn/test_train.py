@@ -124,16 +124,6 @@ def test_learns(data, name):
     assert made.checkpoints[-1].scores["text/test"].accuracy > 0.9
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_shuffled_labels_end_at_chance(data, name):
-    shuffled = replace(data, labels=np.random.default_rng(0).permutation(data.labels))
-    models = [replace(model(data, name, seed), key=key_of(seed)) for seed in range(6)]
-    made = train(ALGORITHMS.get(name), models, shuffled, 100, Quiet())
-    mean = np.mean([m.checkpoints[-1].scores["text/test"].balanced_accuracy for m in made])
-    assert abs(mean - 0.25) < 0.2
-
-
 def test_rows_with_the_same_content_are_evaluated_once(data):
     """Texts that are class names: the network sees each name once, and every item counts."""
     matrix = data.matrix.copy()

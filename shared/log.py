@@ -48,7 +48,11 @@ SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic|token)(\s+)[\w.~+/=-]{8,}"), rf"\1\2{COVER}"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), COVER),
     (re.compile(r"(\b[A-Z0-9_]*KEY=['\"]?)[^\s'\",]+"), rf"\1{COVER}"),
-    (re.compile(r"(?i)([\w-]*(?:token|secret|passw\w*|api[_-]?key))([ =:]+['\"]?)[^\s'\",]+"), rf"\1\2{COVER}"),
+    # Looked for at the beginning of a word alone: at every letter, a long one would take time by its square.
+    (
+        re.compile(r"(?i)((?<![\w-])[\w-]*(?:token|secret|passw\w*|api[_-]?key))([ =:]+['\"]?)[^\s'\",]+"),
+        rf"\1\2{COVER}",
+    ),
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 

@@ -183,6 +183,12 @@ def test_commands_of_one_second_and_one_number_have_logs_of_their_own(home, monk
     assert len({CommandLog(home, "learn", []).path for _ in range(20)}) == 20
 
 
+@pytest.mark.parametrize("text", ["x" * 10**6, "token" * 10**5, "A_" * 10**5, "http://" * 10**3, "hf-" * 10**5])
+def test_a_long_word_takes_no_time(text):
+    """A line of a damaged manifest may be one word: one of a million letters took hours."""
+    assert covered(text) == text and SECRET not in covered(f"{text} password={SECRET}")
+
+
 def test_a_token_of_the_hub_is_covered_wherever_it_stands():
     assert covered("see hf_abcdefghijklmnop.") == "see ***."
 

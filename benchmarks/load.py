@@ -5,9 +5,9 @@
 
 Items have two modalities of 16 features each and come from one file, .npz or (--format) .parquet, through the
 perceptor `vectors`: what is measured is all that mgx does for an item besides looking at it. Each command runs in a
-process of its own on at most two cores; Linux alone tells its memory. Prints one table, and for every command the
-exponent that its processor time grows with beyond start-up, from the two largest sizes: 1 is linear. Less than half a
-second counts as half a second.
+process of its own on at most two cores. It needs Linux, whose /proc tells a peak. Prints one table, and for every
+command the exponent that its processor time grows with beyond start-up, from the two largest sizes: 1 is linear. Less
+than half a second counts as half a second.
 Exit code 1: more memory than the bound, or an exponent above 1.15.
 """
 

@@ -512,26 +512,30 @@ def test_another_encoder_for_another_modality(home: Home, data: Path, capsys: py
     assert extract(home, data, "--modality", "touch") == 2, "strong itself knows no touch"
 
 
-def test_one_process_trains_and_the_other_waits(
-    home: Home, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_process_trains_and_the_other_waits(home: Home, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StrongPerceptor, "recipe_of_all", replace(RECIPE, epochs=1))
-    lesson, begun, trainings = opened(home, data)._lesson("text"), threading.Event(), []
+    lesson, trainings, said = opened(home, data)._lesson("text"), [], []
+    begun, waiting = threading.Event(), threading.Event()
     real = training._train
 
     def slow(*own: Any) -> None:
         trainings.append(own)
         begun.set()
-        time.sleep(0.3)
+        assert waiting.wait(30)
         real(*own)
 
+    def say(line: str) -> None:
+        said.append(line)
+        waiting.set()
+
     monkeypatch.setattr(training, "_train", slow)
+    monkeypatch.setattr("mgx.shared.work_locks.say", say)
     other = threading.Thread(target=training.train, args=(lesson, home, "cpu"))
     other.start()
     assert begun.wait(30)
     training.train(lesson, home, "cpu")
     other.join(30)
-    assert len(trainings) == 1 and "another process trains it" in capsys.readouterr().err
+    assert len(trainings) == 1 and ["another process trains it" in line for line in said] == [True]
     assert lesson.file("safetensors").is_file()
 
 

@@ -361,23 +361,29 @@ def test_a_store_that_was_half_removed_is_gone(home, monkeypatch):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["image"]
 
 
-def test_whoever_waits_for_a_store_says_so(home, capsys):
-    rows = some_rows()
-    first = threading.Event()
+def test_whoever_waits_for_a_store_says_so(home, monkeypatch):
+    rows, said, ended = some_rows(), [], []
+    held, waiting = threading.Event(), threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waiting.set()
 
     def other() -> None:
         with store_lock(home, some_plan(rows)):
-            first.set()
-            time.sleep(0.3)
+            held.set()
+            assert waiting.wait(30)
+            time.sleep(0.1)
+            ended.append(True)
 
+    monkeypatch.setattr("mgx.shared.work_locks.say", say)
     writer = threading.Thread(target=other)
     writer.start()
-    first.wait()
-    begun = time.monotonic()
+    assert held.wait(30)
     with store_lock(home, some_plan(rows)):
-        assert time.monotonic() - begun > 0.1
+        assert ended, "the other process was not waited for"
     writer.join()
-    assert "d/p/image: another process writes this store; waiting for that." in capsys.readouterr().err
+    assert said == ["d/p/image: another process writes this store; waiting for that."]
 
 
 def test_orphans_of_a_killed_writer_are_removed(home):
@@ -400,7 +406,7 @@ with test_store.plan_store(home, test_store.some_plan(rows), rows) as store:
     for shard in store.missing():
         store.write(shard, test_store.some_values()[store.plan.rows_of(shard)], {{}})
         print(shard, flush=True)
-        time.sleep(0.02)
+        time.sleep(0.5)
 """
 
 

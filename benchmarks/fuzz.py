@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fuzz_formats import FORMATS, seed_of
+from fuzz_formats import FORMATS
+from fuzz_seeds import seed_of
 
 from mgx.shared.errors import MgxError
 
@@ -77,25 +79,28 @@ def changed(content: bytes, dice: random.Random) -> bytes:
 # ---- for a bounded time
 
 
-def guided(name: str, seconds: int, found: Path) -> None:
+def guided(name: str, seconds: int, found: Path, seed: int) -> None:
     """Let libFuzzer drive, through atheris; it writes what breaks into `found` and ends."""
     import atheris
 
-    with atheris.instrument_imports(include=["mgx", "json", "tomllib", "zipfile", "PIL"]):
+    with atheris.instrument_imports(include=["mgx", "json", "tomllib", "zipfile", "tarfile", "csv", "wave", "PIL"]):
         try_one(name, seed_of(name))  # imports what is needed
-    seeds = found / "seeds"
-    seeds.mkdir()
-    (seeds / "sound").write_bytes(seed_of(name))
+    begin, words = found / "begin", found / "words"
+    begin.mkdir()
+    for number, content in enumerate([seed_of(name), *(path.read_bytes() for path in (CORPUS / name).glob("*"))]):
+        (begin / str(number)).write_bytes(content)
+    listed = ["".join(f"\\x{byte:02x}" for byte in word[:64]) for word in WORDS]
+    words.write_text("".join(f'"{word}"\n' for word in listed))
     options = {"max_total_time": seconds, "rss_limit_mb": RESIDENT, "timeout": SLOWEST, "max_len": 2**16}
-    options |= {"verbosity": 0, "artifact_prefix": f"{found}/"}
+    options |= {"seed": seed + 1, "dict": words, "artifact_prefix": f"{found}/"}  # libFuzzer takes 0 for the clock
     given = [f"-{option}={value}" for option, value in options.items()]
-    atheris.Setup([sys.argv[0], *given, str(seeds)], lambda content: try_one(name, content))
+    atheris.Setup([sys.argv[0], *given, str(begin)], lambda content: try_one(name, content))
     atheris.Fuzz()
 
 
 def blind(name: str, seconds: int, found: Path, seed: int) -> None:
     """Random changes. The input is on the disk while it is tried, so that a crash leaves it."""
-    dice, sound, tried = random.Random(seed), seed_of(name), 0
+    dice, sound, count = random.Random(seed), seed_of(name), 0
     try_one(name, sound)  # imports what is needed, which on a busy machine takes longer than any input may
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -105,9 +110,15 @@ def blind(name: str, seconds: int, found: Path, seed: int) -> None:
         try_one(name, content)
         if time.monotonic() - began > SLOWEST:
             raise TimeoutError(f"{time.monotonic() - began:.0f} s for one input")
-        tried += 1
+        count += 1
     (found / "crash-last").unlink(missing_ok=True)
-    print(f"{tried} inputs tried")
+    print(f"{count} inputs tried")
+
+
+def tried(said: str) -> str:
+    """How many inputs, of what a child said; by libFuzzer also how many places in the code they came to."""
+    done = re.search(r"#(\d+)\s+DONE +cov: (\d+)", said)
+    return f"{done[1]} inputs tried, {done[2]} places reached" if done else "".join(said.splitlines()[-1:])
 
 
 def findings(name: str, seconds: int, seed: int) -> Iterator[Path]:
@@ -123,12 +134,11 @@ def findings(name: str, seconds: int, seed: int) -> Iterator[Path]:
         }
         try:
             ran = subprocess.run([*command, "--found", folder], **limits)
-            said, code = ran.stderr[-1500:] + ran.stdout[-300:], ran.returncode
+            said, code = ran.stderr[-4000:] + ran.stdout[-300:], ran.returncode
         except subprocess.TimeoutExpired:
             said, code = "it hangs", -1
-        broke = [path for path in found.iterdir() if path.is_file()]
-        last = said.splitlines()[-1] if said else ""
-        print(f"{name}: {'BROKE' if broke or code else 'sound'} after {seconds} s. {last}", flush=True)
+        broke = sorted(found.glob("*-*"))  # "crash-...", "timeout-...", "oom-...", "slow-unit-..."
+        print(f"{name}: {'BROKE' if broke or code else 'sound'} after {seconds} s. {tried(said)}", flush=True)
         if code and not broke:
             raise SystemExit(f"{name}: the fuzzer itself failed (exit code {code}): {said}")
         for path in broke:
@@ -153,7 +163,7 @@ def main() -> int:
     if given.child:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         if with_coverage:
-            guided(given.child, given.seconds, given.found)
+            guided(given.child, given.seconds, given.found, given.seed)
         else:
             blind(given.child, given.seconds, given.found, given.seed)
         return 0

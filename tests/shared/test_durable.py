@@ -75,7 +75,7 @@ def test_a_shard_is_recorded_when_its_vectors_are_on_the_disk(toy: Toy, journal)
 
 
 def test_records_have_their_name_when_they_are_on_the_disk(home: Home, journal):
-    record = RunRecord.from_json(program("fuzz_formats").seed_of("record").decode(), "here")
+    record = RunRecord.from_json(program("fuzz_seeds").seed_of("record").decode(), "here")
     write_records(home, [record])
     path = records_path(home, [record.run]).relative_to(home.root.parent)
     draft = path.with_name(f".{path.name}.draft")

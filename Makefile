@@ -16,7 +16,7 @@ test: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest $(SKIPPED) -m slow
-	$(BIN)/python -m pytest $(SKIPPED) -n0 -m ray
+	$(BIN)/python -m pytest $(SKIPPED) -n0 -m ray $$(grep -rl 'mark\.ray' tests)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,7 +47,8 @@ audit: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	# Python compiles a file when it is first imported: all of them, at once, would take a minute more.
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	touch $@
 
 clean:

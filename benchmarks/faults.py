@@ -333,6 +333,7 @@ def main() -> int:
     parser.add_argument("--only", choices=KINDS, action="append", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--of", choices=WORKS, action="append", metavar="WORK", help=", ".join(WORKS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", action="store_true", help="stop at the first loss")
     parser.add_argument("--folder", type=Path, help="for the home directories  [default: in memory, if there is room]")
     asked = parser.parse_args()
     of = asked.of or WORKS
@@ -351,6 +352,8 @@ def main() -> int:
             lost[kind] += bool(loss)
             if loss:
                 print(loss, flush=True)
+                if asked.first:
+                    break
             if tried.total() % 50 == 0:
                 print(f"{tried.total()} tried, {lost.total()} lost", file=sys.stderr, flush=True)
     print("\n| kind | tried | survived | lost |\n|---|--:|--:|--:|")

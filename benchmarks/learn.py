@@ -300,7 +300,7 @@ class Effort(NamedTuple):
     searched: int  # turns of the second table
 
 
-FULL, QUICK = Effort(5, 1.0, 2), Effort(2, 0.3, 1)
+FULL, QUICK = Effort(5, 1.0, 2), Effort(1, 0.1, 1)
 
 
 class Bench:

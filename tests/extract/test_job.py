@@ -285,7 +285,7 @@ def commits(home: Home) -> list[Path]:
 def kill_after(seconds: float, home: Home, data: Path) -> int:
     """Run the command in a process of its own, SIGKILL it a while after its first commit; its exit code."""
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "MGX_TEST_SLEEP": "0.03", "PYTHONPATH": paths}
+    environment = {**os.environ, "MGX_TEST_SLEEP": "0.02", "PYTHONPATH": paths}
     code = "from mgx.shared.cli import main; main()"
     args = [sys.executable, "-c", code, "--home", str(home.root), *WHERE, str(data / "dataset.toml")]
     victim = subprocess.Popen(args, env=environment, stderr=subprocess.DEVNULL)

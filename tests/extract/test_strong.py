@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -63,11 +63,13 @@ def _run() -> Any:
 
 
 def _record() -> bytes:
-    from mgx.shared.records import Checkpoint, RunRecord, Score, Split
+    from mgx.shared.records import Checkpoint, RunRecord, Score, SplitCounts
 
     scores = {"text/test": Score(0.5, 0.25, 0.125)}
     checkpoints = (Checkpoint(0, scores),)
-    made = RunRecord(_run(), "algorithm", "finished", ("a", "b"), {"text/test": Split(2, (1, 1))}, checkpoints, {})
+    made = RunRecord(
+        _run(), "algorithm", "finished", ("a", "b"), {"text/test": SplitCounts(2, (1, 1))}, checkpoints, {}
+    )
     return made.to_json().encode()
 
 

@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from mgx.shared.home import find_home
-from mgx.shared.records import Curves, Run, RunRecord, Split, Sweep
+from mgx.shared.records import Curves, Run, RunRecord, SplitCounts, Sweep
 
 DATASETS = {  # modalities, steps, classes
     "msrvtt": (("video", "audio", "text"), 5001, 20),
@@ -77,7 +77,7 @@ def records(seeds: int) -> Iterator[RunRecord]:
             kind="algorithm",
             status="finished",
             classes=tuple(f"class {i}" for i in range(classes)),
-            splits={s: Split(40 * classes, (40,) * classes) for s in splits},
+            splits={s: SplitCounts(40 * classes, (40,) * classes) for s in splits},
             checkpoints=Curves(steps, splits, values),
             made_with={"mgx": "0", "torch": "2", "device": "cpu"},
             title=run.algorithm.upper(),

@@ -28,7 +28,7 @@ from mgx.extract.weights.pretrained import config_of, load_model, processor_of, 
 from mgx.shared.errors import BadItem, BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 from mgx.shared.registry import stored_as
@@ -101,7 +101,7 @@ class DualEncoder:
             recipe["long_audio"] = f"{self._hearing.truncation}: the middle"
         return recipe
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """One view: an array, of text the text itself; of SigLIP 2's own shapes (row, column, patch)."""
         from mgx.extract.decode import media
 
@@ -130,7 +130,7 @@ class DualEncoder:
 
     # ---- inputs
 
-    def _seen(self, picture: np.ndarray, source: Source) -> np.ndarray:
+    def _seen(self, picture: np.ndarray, source: MediaSource) -> np.ndarray:
         prepare = self._sight
         try:
             made = prepare(picture, return_tensors="np", input_data_format="channels_last")

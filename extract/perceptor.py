@@ -28,7 +28,7 @@ import numpy as np
 
 from mgx.shared.errors import BadRequest, UnknownName
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Source
+from mgx.shared.item import Item, MediaSource
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.registry import HUB, Registry
 
@@ -55,7 +55,7 @@ class Perceptor(Protocol):
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         """How this modality becomes a vector, as plain data; part of the store's key."""
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """One view, decoded and preprocessed. BadItem if it cannot be used."""
 
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:

@@ -19,8 +19,7 @@ from mgx.learn.runs import frame_of
 from mgx.learn.split import Division
 from mgx.learn.train import Trained, train
 from mgx.shared.progress import Progress
-from mgx.shared.records import Checkpoint, Run, RunRecord
-from mgx.shared.records import Split as Counts
+from mgx.shared.records import Checkpoint, Run, RunRecord, SplitCounts
 
 
 def run_stack(
@@ -37,10 +36,10 @@ def run_stack(
     ]
 
 
-def _counts(data: FeatureSet, scored: Scored, division: Division) -> Counts:
+def _counts(data: FeatureSet, scored: Scored, division: Division) -> SplitCounts:
     instances = data.having(scored.modality, division.of(scored.modality, scored.side), scored.unseen)
     counts = np.bincount(data.labels[instances], minlength=len(data.classes))
-    return Counts(len(instances), tuple(int(n) for n in counts))
+    return SplitCounts(len(instances), tuple(int(n) for n in counts))
 
 
 def made_with(device: str) -> dict[str, str]:

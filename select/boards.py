@@ -19,7 +19,7 @@ from mgx.select.usable_records import (
     tell,
     universe,
 )
-from mgx.shared.records import Run, RunRecord, Split
+from mgx.shared.records import Run, RunRecord, SplitCounts
 
 Place = tuple[str, str, str, str]  # data set, perceptor, setting, protocol with fractions
 Key = tuple[Place, int, tuple[str, ...]]  # and steps, modalities
@@ -74,7 +74,7 @@ class Board:
             if len(r.run.test) == 1
         }
 
-    def split(self, name: str) -> Split | None:
+    def split(self, name: str) -> SplitCounts | None:
         """What scores on a split such as "depth/test" were taken on."""
         return next((r.splits[name] for r in self.records if name in r.splits), None)
 

@@ -32,7 +32,7 @@ from mgx.select.boards import Board
 from mgx.select.criteria import published
 from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import write_whole
-from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, Split
+from mgx.shared.records import SCORES, Curves, Refused, Run, RunRecord, SplitCounts
 
 RESULTS, DONE, STRONG, END_TO_END = "results.jsonl", "done", "_strongMG", "end-to-end"
 # What their lines call our three numbers. They have the first alone; our export adds the others.
@@ -166,7 +166,7 @@ def _record(lines: Sequence[dict[str, Any]], longest: int) -> RunRecord:
         kind="algorithm",
         status="finished",
         classes=(),
-        splits={split: Split(0, ()) for split in split_of},
+        splits={split: SplitCounts(0, ()) for split in split_of},
         checkpoints=Curves(np.array(list(steps), np.int64), tuple(split_of), np.array(values, np.float64)),
         made_with={},
         title=title,

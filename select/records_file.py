@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from mgx.shared.errors import MISSHAPEN
 from mgx.shared.files import canonical, whole_file
 from mgx.shared.record_checks import check, check_counts
-from mgx.shared.records import KEY, SCORES, Curves, Refused, Run, RunRecord, Split, Sweep, with_key
+from mgx.shared.records import KEY, SCORES, Curves, Refused, Run, RunRecord, SplitCounts, Sweep, with_key
 
 BLOCK = 4096  # runs in a row group
 JSON = ("hyper", "inputs", "fractions", "classes", "splits", "made_with", "notes")
@@ -225,7 +225,7 @@ def _plain(value: Any, name: str) -> Any:
     """What JSON text holds, as records hold it."""
     check(name, value)
     if name == "splits":
-        return {split: Split(own["rows"], tuple(own["counts"])) for split, own in value.items()}
+        return {split: SplitCounts(own["rows"], tuple(own["counts"])) for split, own in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -13,7 +13,7 @@ from mgx.select.boards import Board
 from mgx.select.criteria import METHODS, Choice, Grid, NoChoice
 from mgx.select.floors import chance, effective_size, floor_noise, majority, smallest_difference
 from mgx.select.metrics import TITLES, Metric, as_published, default_metric, scored
-from mgx.shared.records import RunRecord, Split
+from mgx.shared.records import RunRecord, SplitCounts
 
 Mark = Literal["incomplete", "at floor", "below floor", "not above zero-shot"]
 Kind = Literal["floor", "baseline", "algorithm", "probe"]
@@ -180,11 +180,13 @@ def _place(name: str) -> tuple[int, str]:
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
-def _floor(name: str, of: Callable[[Metric, Sequence[int]], float], tests: dict[str, Split], metric: Metric) -> Row:
+def _floor(
+    name: str, of: Callable[[Metric, Sequence[int]], float], tests: dict[str, SplitCounts], metric: Metric
+) -> Row:
     return Row(name, "floor", "", tuple(Cell(of(metric, s.counts) if s.rows else None) for s in tests.values()), Cell())
 
 
-def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, kind: Kind) -> Row:
+def _baseline(board: Board, name: str, tests: dict[str, SplitCounts], metric: Metric, kind: Kind) -> Row:
     """A baseline has nothing to choose: its last checkpoint counts."""
     cells = []
     for test, split in tests.items():
@@ -196,7 +198,13 @@ def _baseline(board: Board, name: str, tests: dict[str, Split], metric: Metric, 
 
 
 def _algorithm(
-    board: Board, name: str, tests: dict[str, Split], method: str, metric: Metric, leaks: Sequence[str], grids: Grids
+    board: Board,
+    name: str,
+    tests: dict[str, SplitCounts],
+    method: str,
+    metric: Metric,
+    leaks: Sequence[str],
+    grids: Grids,
 ) -> Row:
     cells = tuple(
         _chosen({trial: grids.of(name, trial, t) for trial in sorted(own)}, own, split, method, metric, leaks)
@@ -216,7 +224,7 @@ def title_of(board: Board, name: str) -> str:
 def _chosen(
     by_trial: dict[int, Grid],
     asked: Mapping[int, int],
-    split: Split,
+    split: SplitCounts,
     method: str,
     metric: Metric,
     leaks: Sequence[str],
@@ -233,7 +241,9 @@ def _chosen(
     return replace(cell, marks=(*marks, *cell.marks), picked=picked)
 
 
-def _cell(values: Sequence[float], asked: Mapping[int, int], split: Split, metric: Metric, otherwise: str) -> Cell:
+def _cell(
+    values: Sequence[float], asked: Mapping[int, int], split: SplitCounts, metric: Metric, otherwise: str
+) -> Cell:
     if not values:
         return Cell(asked=len(asked), reason=otherwise)
     mean = estimate(values)
@@ -249,7 +259,7 @@ def _cell(values: Sequence[float], asked: Mapping[int, int], split: Split, metri
     return Cell(mean.mean, mean.error, mean.trials, len(asked), tuple(marks))
 
 
-def _column(test: str, split: Split, metric: Metric, learners: Sequence[Cell], leaks: Sequence[str]) -> Column:
+def _column(test: str, split: SplitCounts, metric: Metric, learners: Sequence[Cell], leaks: Sequence[str]) -> Column:
     if not split.rows:
         return Column(test, 0, 0.0, None, None, None, test not in leaks)
     size = effective_size(metric, split.counts)
@@ -357,7 +367,7 @@ def _about(rows: Sequence[Row], columns: Sequence[Column], metric: Metric) -> li
     return lines
 
 
-def _absent(board: Board, tests: dict[str, Split], metric: Metric) -> list[str]:
+def _absent(board: Board, tests: dict[str, SplitCounts], metric: Metric) -> list[str]:
     """Which classes the numbers are not about, because no test item has them."""
     where: dict[str, list[str]] = {}
     for test, split in tests.items():

@@ -49,10 +49,10 @@ class Array:
         return f"{self.file}:{self.key}"
 
 
-Source = Path | Text | VectorRow | Member | Array
+MediaSource = Path | Text | VectorRow | Member | Array
 
 
-def file_of(source: Source) -> Path | Member | None:
+def file_of(source: MediaSource) -> Path | Member | None:
     """The file that a source lies in; a text of the table lies in none."""
     if isinstance(source, Array):
         return source.file
@@ -74,5 +74,5 @@ class Item:
     label: str
     group: str
     part: str = ""
-    media: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    media: Mapping[str, tuple[MediaSource, ...]] = field(default_factory=dict)
     place: str = field(default="", compare=False)  # where it is described, for messages

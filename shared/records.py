@@ -73,7 +73,7 @@ def with_key(run: Run, key: str) -> Run:
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitCounts:
     """What a score was taken on: number of rows, and how many of each class (in class order)."""
 
     rows: int
@@ -167,7 +167,7 @@ class RunRecord:
     kind: Literal["algorithm", "baseline"]
     status: Literal["finished", "diverged"]
     classes: tuple[str, ...]
-    splits: Mapping[str, Split]
+    splits: Mapping[str, SplitCounts]
     checkpoints: Sequence[Checkpoint]
     made_with: Mapping[str, str]  # versions of mgx and torch, device kind
     title: str = ""  # the algorithm's name as papers print it
@@ -229,13 +229,13 @@ def _not_a_record(where: str, error: Exception) -> Damaged:
 def _record(run: Run, body: Mapping[str, Any]) -> RunRecord:
     """`body`: all but the run."""
     check_outcome(body)
-    splits = {name: Split(own["rows"], tuple(own["counts"])) for name, own in body["splits"].items()}
+    splits = {name: SplitCounts(own["rows"], tuple(own["counts"])) for name, own in body["splits"].items()}
     lists = {name: tuple(body[name]) for name in ("classes", "notes")}
     curves = _curves(body["checkpoints"], splits)
     return RunRecord(**{**body, **lists, "run": run, "splits": splits, "checkpoints": curves})
 
 
-def _curves(checkpoints: Sequence[Mapping[str, Any]], splits: Mapping[str, Split]) -> Curves:
+def _curves(checkpoints: Sequence[Mapping[str, Any]], splits: Mapping[str, SplitCounts]) -> Curves:
     """Checkpoints that are numbers on known splits, and nothing else."""
     if not isinstance(checkpoints, list):
         raise TypeError(f"checkpoints are {checkpoints!r:.60}")

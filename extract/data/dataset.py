@@ -16,7 +16,7 @@ from mgx.extract.decode.archives import Index, index_of
 from mgx.shared.errors import BadManifest, BadRequest, NotThere
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home
-from mgx.shared.item import PARTS, Item, Member, Source, Text, file_of
+from mgx.shared.item import PARTS, Item, MediaSource, Member, Text, file_of
 from mgx.shared.manifest import MANIFEST_NAME, Manifest
 from mgx.shared.registry import Registry, near
 
@@ -289,11 +289,11 @@ class _Folder:
         self._listed: dict[str, Mapping[str, bool] | None] = {}
         self._indexes: dict[Path, Index | None] = {}
 
-    def present(self, item: Item) -> dict[str, tuple[Source, ...]]:
+    def present(self, item: Item) -> dict[str, tuple[MediaSource, ...]]:
         """The modalities of which every view is there: an item with half of its views would be another measurement."""
         return {name: views for name, views in item.media.items() if all(map(self._is_there, views))}
 
-    def problem(self, item: Item, media: Mapping[str, Sequence[Source]]) -> str:
+    def problem(self, item: Item, media: Mapping[str, Sequence[MediaSource]]) -> str:
         """Which of its files does not really lie inside, or nothing."""
         for views in media.values():
             for view in views:
@@ -311,7 +311,7 @@ class _Folder:
             self._inside[folder] = Path(folder).resolve().is_relative_to(self.root)
         return self._inside[folder]
 
-    def _is_there(self, source: Source) -> bool:
+    def _is_there(self, source: MediaSource) -> bool:
         if isinstance(source, Text):
             return bool(source.text.strip())
         file = file_of(source)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mgx.extract.decode.archives import size_of
-from mgx.shared.item import Array, Member, Source, Text, VectorRow
+from mgx.shared.item import Array, MediaSource, Member, Text, VectorRow
 
 
-def identity(source: Source, root: Path) -> list[str | int]:
+def identity(source: MediaSource, root: Path) -> list[str | int]:
     """A text itself; a file, member, row or array by its place below the data set's `root` and its size, -1 if it is
     not there."""
     if isinstance(source, Text):

@@ -11,7 +11,7 @@ from mgx.extract.decode.archives import index_of
 from mgx.extract.readers.tree import files_below, passed_over
 from mgx.shared.errors import Absent, BadItem
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Member, Source, Text, VectorRow, file_of
+from mgx.shared.item import Item, MediaSource, Member, Text, VectorRow, file_of
 from mgx.shared.manifest import MANIFEST_NAME, Manifest, Modality
 from mgx.shared.progress import Progress
 
@@ -155,7 +155,7 @@ def open_all(manifest: Manifest, items: Sequence[Item], progress: Progress) -> O
     return Opened(opened, found, dict(absent))
 
 
-def _decode(settings: Modality, source: Source) -> bool:
+def _decode(settings: Modality, source: MediaSource) -> bool:
     """Decode one view; False if mgx has no decoder for its kind. BadItem if it cannot be used."""
     from mgx.extract.decode import media
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from mgx.extract.decode.media import opened
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 
 FEWEST = 512  # points: Point-Bind's encoder starts from so many centres
 
 
-def cloud(source: Source) -> np.ndarray:
+def cloud(source: MediaSource) -> np.ndarray:
     """(point, 3) float32 of a .npy, or of a .pt that holds one tensor: around its mean, the farthest point at 1.
 
     Columns behind the third (normals, colours) are left out. BadItem if it has fewer than 512 points.

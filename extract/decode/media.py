@@ -18,13 +18,13 @@ from mgx.extract.decode.archives import MACHINE_TROUBLE, open_member
 from mgx.extract.decode.hdf5 import own_array
 from mgx.extract.decode.remembered import remembered
 from mgx.shared.errors import Absent, BadItem, BadManifest, MgxError
-from mgx.shared.item import Array, Member, Source, Text, file_of
+from mgx.shared.item import Array, MediaSource, Member, Text, file_of
 
 BLOCK = 2**20  # samples read at once: a damaged header may promise more than there is memory
 
 
 @remembered
-def image(source: Source) -> np.ndarray:
+def image(source: MediaSource) -> np.ndarray:
     """A picture as it is meant to be seen: (height, width, 3) uint8, upright, transparency over white.
 
     An array of an HDF5 file is (height, width), with one or three channels before or behind.
@@ -38,7 +38,7 @@ def image(source: Source) -> np.ndarray:
             return _upright_rgb(picture)
 
 
-def grey(source: Source) -> np.ndarray:
+def grey(source: MediaSource) -> np.ndarray:
     """A picture's shades, (height, width) uint8, by Pillow's weights of the colours."""
     from PIL import Image
 
@@ -46,7 +46,7 @@ def grey(source: Source) -> np.ndarray:
 
 
 @remembered
-def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
+def depth(source: MediaSource, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
     """A depth map: (height, width) float32 in metres, 0 where it is not known.
 
     A single-channel picture of 16 or more bits, a .npy, or an array of an HDF5 file; `unit` is that of its numbers,
@@ -67,7 +67,7 @@ def depth(source: Source, unit: str, focal_baseline: float = 0.0) -> np.ndarray:
 
 
 @remembered
-def frames(source: Source, at: Sequence[float]) -> np.ndarray:
+def frames(source: MediaSource, at: Sequence[float]) -> np.ndarray:
     """Pictures of a film: (time, height, width, 3) uint8, for each of `at` (seconds) the frame shown then, upright.
 
     Past the end that is the last frame. Only what these frames need is decoded. Pixels are taken as square.
@@ -77,20 +77,20 @@ def frames(source: Source, at: Sequence[float]) -> np.ndarray:
 
 
 @remembered
-def timeline(source: Source) -> tuple[list[float], float]:
+def timeline(source: MediaSource) -> tuple[list[float], float]:
     """The time in seconds of every frame of a film, and how many frames a second it has on average."""
     with opened(source, "film") as stream:
         return container.timeline(stream)
 
 
-def duration(source: Source) -> float:
+def duration(source: MediaSource) -> float:
     """Seconds that a film lasts, or a sound."""
     with opened(source, "film") as stream:
         return container.duration(stream)
 
 
 @remembered
-def sound(source: Source, start: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
+def sound(source: MediaSource, start: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
     """Sound as it was recorded: (channel, sample) float32, and samples a second. Absent if a film has no sound.
 
     Of `seconds` from `start`, or less where it ends before; only those are decoded.
@@ -106,13 +106,13 @@ def sound(source: Source, start: float = 0.0, seconds: float | None = None) -> t
         return np.ascontiguousarray(channels.T, np.float32), rate
 
 
-def audio(source: Source, rate: int, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+def audio(source: MediaSource, rate: int, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
     """Sound as one channel, the mean of all: (sample,) float32 at `rate` samples a second. The rest as `sound`."""
     channels, recorded_at = sound(source, start, seconds)
     return _resampled(channels.mean(0, dtype=np.float64), recorded_at, rate).astype(np.float32)
 
 
-def text(source: Source) -> str:
+def text(source: MediaSource) -> str:
     """Text of a table or of a UTF-8 file, without blanks at its ends."""
     if isinstance(source, Text):
         content, place = source.text, "text of the table"
@@ -126,7 +126,7 @@ def text(source: Source) -> str:
 
 
 @contextmanager
-def opened(source: Source, what: str) -> Iterator[IO[bytes]]:
+def opened(source: MediaSource, what: str) -> Iterator[IO[bytes]]:
     """The open file, wherever it lies. Any error while it is decoded becomes BadItem, with `what` it should have been.
 
     For perceptors that decode what mgx does not. Warnings of libraries stay inside.

@@ -13,7 +13,7 @@ import numpy as np
 from mgx.extract.decode import media
 from mgx.extract.perceptor import PERCEPTORS
 from mgx.shared.errors import BadRequest
-from mgx.shared.item import Array, Source
+from mgx.shared.item import Array, MediaSource
 from mgx.shared.seeds import stream
 
 RATE, BIT_RATE = 44_100, 160_000  # of its MP3 files, which have two channels
@@ -42,7 +42,7 @@ def lots(purpose: str, content: np.ndarray, shape: int | Sequence[int]) -> np.nd
     return stream(purpose, sha256(content.tobytes()).hexdigest()).random(shape, np.float32)
 
 
-def shades(source: Source) -> np.ndarray:
+def shades(source: MediaSource) -> np.ndarray:
     """A depth map as a grey picture, (height, width) float32 from 0 to 1. Of 16 bits all above 255 is 1."""
     from PIL import Image
 
@@ -52,7 +52,7 @@ def shades(source: Source) -> np.ndarray:
         return np.asarray(picture.convert("L"), np.float32) / 255
 
 
-def through_mp3(source: Source) -> tuple[np.ndarray, int]:
+def through_mp3(source: MediaSource) -> tuple[np.ndarray, int]:
     """Sound as an MP3 file of it gives it back: (2, sample) float32, and samples a second."""
     wave, rate = media.sound(source)
     return _decoded(_encoded(wave, rate))

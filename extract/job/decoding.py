@@ -31,7 +31,7 @@ from mgx.extract.job.slots import Slot, Slots, bytes_of, put
 from mgx.extract.job.threads import one_thread_each
 from mgx.extract.perceptor import Opening, Perceptor
 from mgx.shared.errors import BadItem, WorkFailed
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 
 WORTH = 8.0  # seconds of decoding, below which workers are not started: they take about half of that
@@ -51,7 +51,7 @@ class Wish:
     perceptor: str
     modality: str
     settings: Modality
-    sources: tuple[Source, ...]
+    sources: tuple[MediaSource, ...]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadManifest, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Source, Text
+from mgx.shared.item import Item, MediaSource, Text
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.registry import HUB, hub_folder
 from mgx.shared.store import (
@@ -124,7 +124,7 @@ def plan_tasks(
     return tasks
 
 
-def _prompts(manifest: Manifest, perceptor: Perceptor) -> Mapping[str, Source]:
+def _prompts(manifest: Manifest, perceptor: Perceptor) -> Mapping[str, MediaSource]:
     """What stands for each class: a sentence, where the perceptor reads text; or vectors that it brings itself.
 
     Nothing in the spaces of strong perceptors: a sentence is near nothing that is not text.

@@ -24,7 +24,7 @@ from mgx.extract.weights.pretrained import config_of, load_model, processor_of
 from mgx.shared.errors import BadItem, BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
@@ -67,7 +67,7 @@ class EmbeddingGemma2:
         recipe = {"precision": self.precision, "weights": self.name}
         return recipe | {"task": TASK} if modality == "text" else recipe
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """One view: of text itself, of a picture (row, column, patch), of a film (frame, row, column, patch), of a
         sound (time, bin).
         """
@@ -106,7 +106,7 @@ class EmbeddingGemma2:
             vectors: np.ndarray = torch.nn.functional.normalize(means, dim=-1).cpu().numpy()
         return vectors
 
-    def _times(self, source: Source) -> list[float]:
+    def _times(self, source: MediaSource) -> list[float]:
         """When the frames of a film are shown that the release would choose."""
         from transformers.video_utils import VideoMetadata
 
@@ -120,7 +120,7 @@ class EmbeddingGemma2:
         )
         return [times[n] for n in chosen]
 
-    def _made(self, source: Source, prepare: Any) -> Any:
+    def _made(self, source: MediaSource, prepare: Any) -> Any:
         _ = self._processor  # whatever is wrong with that is not the picture's fault
         try:
             return prepare()

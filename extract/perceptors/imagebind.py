@@ -20,7 +20,7 @@ from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints,
 from mgx.shared.errors import BadRequest
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
@@ -71,7 +71,7 @@ class ImageBind:
             recipe |= depth_recipe(settings)
         return recipe
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """One view: an array, of text the text itself; of video and audio all their clips."""
         import torch
 
@@ -109,7 +109,7 @@ class ImageBind:
             vectors: np.ndarray = tower(batch, lots).cpu().numpy()
         return vectors
 
-    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+    def _sound(self, source: MediaSource) -> tuple[np.ndarray, int]:
         """(channel, sample) and samples a second."""
         from mgx.extract.decode import media
 
@@ -159,7 +159,7 @@ def depth_recipe(settings: Modality) -> dict[str, Any]:
     }
 
 
-def film_clips(source: Source) -> np.ndarray:
+def film_clips(source: MediaSource) -> np.ndarray:
     """(15, 3, 2, 224, 224): five spans of two seconds, each by its first and last frame, each in three crops."""
     import torch
 

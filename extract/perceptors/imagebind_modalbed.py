@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgx.extract.perceptors.imagebind import ImageBind, depth_recipe
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class AsPublished(ImageBind):
         recipe = {k: v for k, v in super().recipe(modality, settings).items() if k not in depth_recipe(settings)}
         return {**recipe, "modalbed": CHANGES[modality]} if modality in CHANGES else recipe
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         if modality != "depth":
             return super().prepare(modality, settings, source)
         from mgx.extract.decode import pixels
@@ -40,7 +40,7 @@ class AsPublished(ImageBind):
 
         return pixels.grey(shades(source)).numpy()
 
-    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+    def _sound(self, source: MediaSource) -> tuple[np.ndarray, int]:
         from mgx.extract.decode.modalbed_media import through_mp3
 
         return through_mp3(source)

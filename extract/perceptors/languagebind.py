@@ -17,7 +17,7 @@ from mgx.extract.weights.checkpoints import checkpoint_digest, find_checkpoints,
 from mgx.shared.errors import MISSHAPEN, BadRequest, Damaged
 from mgx.shared.files import digest
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import say
 
@@ -55,7 +55,7 @@ class LanguageBind:
         weights = checkpoint_digest(self._checkpoint(modality), self.home)
         return {"precision": self.precision, "checkpoint": self._checkpoint(modality), "weights": weights}
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """One view: an array, of text the text itself."""
         import torch
 
@@ -99,7 +99,7 @@ class LanguageBind:
             vectors: np.ndarray = made.cpu().numpy()
         return vectors
 
-    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+    def _sound(self, source: MediaSource) -> tuple[np.ndarray, int]:
         """(channel, sample) and samples a second."""
         from mgx.extract.decode import media
 

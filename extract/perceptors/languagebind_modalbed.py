@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mgx.extract.perceptors.languagebind import LanguageBind
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 
 CHANGES = {"video": "flipped by lot", "audio": "through MP3, cut by lot"}
@@ -26,7 +26,7 @@ class LanguageBindModalBed(LanguageBind):
         recipe = super().recipe(modality, settings)
         return {**recipe, "modalbed": CHANGES[modality]} if modality in CHANGES else recipe
 
-    def _sound(self, source: Source) -> tuple[np.ndarray, int]:
+    def _sound(self, source: MediaSource) -> tuple[np.ndarray, int]:
         from mgx.extract.decode.modalbed_media import through_mp3
 
         return through_mp3(source)

@@ -37,7 +37,7 @@ from mgx.extract.perceptor import Device
 from mgx.shared.errors import BadItem, BadManifest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Source, Text
+from mgx.shared.item import Item, MediaSource, Text
 from mgx.shared.manifest import Manifest, Modality, find_manifest
 from mgx.shared.progress import Progress, progress, say
 from mgx.shared.registry import unknown
@@ -103,7 +103,7 @@ class LiteBind:
             recipe |= {"unit": settings.unit, "as": "silhouette" if self.silhouette else "grey, near is bright"}
         return recipe
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """Pixels (224, 224, 3) uint8, a text, a waveform (sample,) float32, or a shipped vector (384,)."""
         self._require(modality)
         if modality == "image":
@@ -136,7 +136,7 @@ class LiteBind:
             return Pictures(self.device)
         return Sentences(self.device) if modality == "text" else Speech()
 
-    def _shipped_vector(self, source: Source) -> np.ndarray:
+    def _shipped_vector(self, source: MediaSource) -> np.ndarray:
         """The vector of an audio file of homeobjects, known by the file's name."""
         folder = self.home.datasets / BOUND_ON / "audio"
         if not isinstance(source, Path) or not source.is_relative_to(folder):
@@ -271,7 +271,7 @@ def silhouette(metres: np.ndarray) -> np.ndarray:
     return np.repeat(np.where(metres > 0, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def source_digest(source: Source) -> str:
+def source_digest(source: MediaSource) -> str:
     """Names the content of a source: a text by itself, a file by its sha256, what lies inside a file by its place."""
     return source.text if isinstance(source, Text) else file_digest(source) if isinstance(source, Path) else str(source)
 

@@ -21,7 +21,7 @@ from mgx.extract.weights.checkpoints import checkpoint_digest, known_checkpoints
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Source
+from mgx.shared.item import Item, MediaSource
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.progress import say
 from mgx.shared.registry import unknown
@@ -100,7 +100,7 @@ class StrongPerceptor:
         """What it was trained on and how. Not the trained weights: their last bits differ between devices."""
         return self._lesson(modality).facts
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         """One view: pixels (3, 224, 224) float32, or of text the text itself."""
         return self._known(modality, settings.kind).prepare(settings, source)
 

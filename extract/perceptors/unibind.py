@@ -18,7 +18,7 @@ from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.weights.checkpoints import checkpoint_digest, require_checkpoint
 from mgx.shared.errors import NotThere
 from mgx.shared.files import write_whole
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 
 COMPARED = "compared.json"  # in the home directory: by both files' digests, how many tensors differ
@@ -64,7 +64,7 @@ class UniBind(ImageBind):
         changes = {"point": {"precision": "float32"}, "thermal": {"range": "-1 to 1"}}
         return {**super().recipe(modality, settings), **changes.get(modality, {})}
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         if modality == "thermal":
             return super().prepare(modality, settings, source) * 2 - 1
         if modality != "point":

@@ -13,7 +13,7 @@ from mgx.extract.decode.vector_files import matrix, read_arrays, texts
 from mgx.extract.perceptor import Device
 from mgx.shared.errors import BadItem, BadManifest, BadRequest
 from mgx.shared.home import Home
-from mgx.shared.item import Source, VectorRow
+from mgx.shared.item import MediaSource, VectorRow
 from mgx.shared.manifest import Manifest, Modality
 
 
@@ -38,12 +38,12 @@ class Vectors:
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         return {"array": settings.column or modality}
 
-    def width_of(self, source: Source) -> int:
+    def width_of(self, source: MediaSource) -> int:
         """Features of the array that a source lies in."""
         row = _row(source)
         return int(self._matrix(row).shape[1])
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> np.ndarray:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> np.ndarray:
         """One vector (feature,) float32. BadItem if it is not finite or all zero."""
         row = _row(source)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
@@ -57,7 +57,7 @@ class Vectors:
     def encode(self, modality: str, views: Sequence[Any]) -> np.ndarray:
         return np.stack(views)
 
-    def prompt_sources(self, manifest: Manifest) -> Mapping[str, Source]:
+    def prompt_sources(self, manifest: Manifest) -> Mapping[str, MediaSource]:
         """Where each class's prompt vector lies; nothing if the file has none."""
         path = manifest.root / manifest.items.path
         arrays = self._open(path)
@@ -74,7 +74,7 @@ class Vectors:
         return matrix(self._open(row.path), row.key, str(row.path))
 
 
-def _row(source: Source) -> VectorRow:
+def _row(source: MediaSource) -> VectorRow:
     if not isinstance(source, VectorRow):
         raise BadRequest("perceptor 'vectors' takes ready-made vectors (items.reader = 'vectors'), not media.")
     return source

@@ -15,7 +15,7 @@ from typing import Any
 from mgx.extract.data.captions import chosen, class_texts, require_kinds
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import BadManifest, NotThere
-from mgx.shared.item import Item, Source
+from mgx.shared.item import Item, MediaSource
 from mgx.shared.manifest import Manifest
 
 ROOTS = ("", "MSRVTT", "data/MSR-VTT", "MSR-VTT")
@@ -67,7 +67,7 @@ def read(manifest: Manifest) -> Iterator[Item]:
     texts = class_texts(manifest)
     for name, (clip, place) in clips.items():
         label = _label(clip, manifest.label.classes, f"{place}: {name}")
-        media: dict[str, tuple[Source, ...]] = {modality: of[label] for modality, of in texts.items()}
+        media: dict[str, tuple[MediaSource, ...]] = {modality: of[label] for modality, of in texts.items()}
         if name in films and "video" in manifest.modalities:
             media["video"] = (films[name],)
         if "text" in manifest.modalities and "text" not in texts and name in captions:

@@ -17,7 +17,7 @@ from mgx.extract.data.captions import class_texts, require_kinds
 from mgx.extract.decode.archives import index_of
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import NotThere
-from mgx.shared.item import Array, Item, Member, Source
+from mgx.shared.item import Array, Item, MediaSource, Member
 from mgx.shared.manifest import Manifest
 
 SHARDS = ("data/train-*.tar", "train-*.tar")
@@ -27,7 +27,7 @@ PLACE = re.compile(r".+_\d{4}")
 ARRAYS = {"depth": "depth", "image": "rgb"}  # modality -> array, and the name of the picture
 READERS = 8  # shards whose headers are read at once: on a shared disk that is waiting, not work
 
-Sources = Mapping[str, Source]
+Sources = Mapping[str, MediaSource]
 
 
 def read(manifest: Manifest) -> Iterator[Item]:

@@ -12,7 +12,7 @@ from string import Formatter
 
 from mgx.extract.data.captions import class_texts
 from mgx.shared.errors import BadManifest
-from mgx.shared.item import Item, Source, Text
+from mgx.shared.item import Item, MediaSource, Text
 from mgx.shared.manifest import Manifest, Modality, inside
 from mgx.shared.registry import near
 
@@ -123,7 +123,7 @@ def _check_template(template: str, columns: list[str], key: str) -> None:
             raise BadManifest(f"{key}: {template!r} formats {field!r}; only the view can be, as in {{view:02d}}.")
 
 
-def _sources(settings: Modality, row: Mapping[str, str], root: Path) -> tuple[Source, ...]:
+def _sources(settings: Modality, row: Mapping[str, str], root: Path) -> tuple[MediaSource, ...]:
     """Where one modality of a row lies; () where its cell is empty."""
     if settings.path is not None:
         return tuple(root / inside(settings.path.format_map({**row, "view": view})) for view in range(settings.views))

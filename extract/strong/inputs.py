@@ -18,7 +18,7 @@ from mgx.extract.perceptors.imagebind import film_clips
 from mgx.extract.strong.pretrained import T5, VIT
 from mgx.extract.strong.selfsupervised import Encoder
 from mgx.shared.errors import BadItem
-from mgx.shared.item import Array, Source
+from mgx.shared.item import Array, MediaSource
 from mgx.shared.manifest import Modality
 
 FARTHEST = 10.0  # metres
@@ -34,29 +34,29 @@ class Input:
 
     name: str
     encoder: Encoder
-    prepare: Callable[[Modality, Source], Any]
+    prepare: Callable[[Modality, MediaSource], Any]
     batch: int = 64
     version: int = 1
 
 
-def text(settings: Modality, source: Source) -> str:
+def text(settings: Modality, source: MediaSource) -> str:
     return media.text(source)
 
 
-def image(settings: Modality, source: Source) -> np.ndarray:
+def image(settings: Modality, source: MediaSource) -> np.ndarray:
     return np.asarray(pixels.picture(media.image(source)).numpy())
 
 
-def thermal(settings: Modality, source: Source) -> np.ndarray:
+def thermal(settings: Modality, source: MediaSource) -> np.ndarray:
     return _in_three_channels(pixels.grey(media.grey(source)))
 
 
-def depth(settings: Modality, source: Source) -> np.ndarray:
+def depth(settings: Modality, source: MediaSource) -> np.ndarray:
     metres = media.depth(source, settings.unit, settings.focal_baseline)
     return _in_three_channels(pixels.grey(np.minimum(metres, FARTHEST) / np.float32(FARTHEST)))
 
 
-def published_depth(settings: Modality, source: Source) -> np.ndarray:
+def published_depth(settings: Modality, source: MediaSource) -> np.ndarray:
     """Pillow's eight-bit shades of the stored numbers, whatever these are; it makes 255 of all that is more."""
     from PIL import Image
 
@@ -67,14 +67,14 @@ def published_depth(settings: Modality, source: Source) -> np.ndarray:
     return _in_three_channels(pixels.grey(shades))
 
 
-def audio(settings: Modality, source: Source) -> np.ndarray:
+def audio(settings: Modality, source: MediaSource) -> np.ndarray:
     """Two seconds at the start, the middle and the end: as many mel bins, and frames, as a picture has pixels."""
     wave, rate = media.sound(source)
     own = spectrogram.resampled(torch.from_numpy(wave), rate)
     return np.asarray(spectrogram.clips(own, SIDE, SIDE, 3)[:, 0].numpy())
 
 
-def video(settings: Modality, source: Source) -> np.ndarray:
+def video(settings: Modality, source: MediaSource) -> np.ndarray:
     """One picture: the mean of ImageBind's fifteen views, and of the two frames of each."""
     return np.asarray(film_clips(source).mean(0).mean(1))
 

@@ -31,7 +31,7 @@ from mgx.extract.strong.selfsupervised import SAVE_EVERY, Progress, Recipe, Stro
 from mgx.shared.errors import BadItem, BadRequest, Damaged, WorkFailed
 from mgx.shared.files import canonical, digest, read_checked, remove_drafts_of, room_for, write_checked, write_whole
 from mgx.shared.home import Home
-from mgx.shared.item import Item, Source
+from mgx.shared.item import Item, MediaSource
 from mgx.shared.manifest import Modality
 from mgx.shared.progress import progress, say, warn
 from mgx.shared.work_locks import lock
@@ -362,9 +362,9 @@ def _look_at(lesson: Lesson, item: Item) -> tuple[str, str, str, int]:
 class _Wanted:
     """Sources of one batch, and how they become views: all that a process has to be told."""
 
-    prepare: Callable[[Modality, Source], Any]
+    prepare: Callable[[Modality, MediaSource], Any]
     settings: Modality
-    sources: tuple[Source, ...]
+    sources: tuple[MediaSource, ...]
 
 
 def _wanted(lesson: Lesson, examples: Iterable[tuple[Item, int]]) -> _Wanted:

@@ -19,7 +19,7 @@ from mgx.extract.job.batches import out_of_memory
 from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadManifest, MgxError, NotThere
 from mgx.shared.home import Home
-from mgx.shared.item import Source, Text
+from mgx.shared.item import MediaSource, Text
 from mgx.shared.manifest import SHIPPED, Block, Modality
 from mgx.shared.registry import plain, unknown
 
@@ -128,7 +128,7 @@ def _encoded(canary: Canary, perceptor: Perceptor, folder: Path, modality: str) 
     kind: Any = modality
     settings = Modality(kind=kind, unit="mm" if modality == "depth" else "")
     perceptor.ready([modality])
-    sources: Sequence[Source] = [Text(name) if modality == "text" else folder / name for name in names]
+    sources: Sequence[MediaSource] = [Text(name) if modality == "text" else folder / name for name in names]
     views = [perceptor.prepare(modality, settings, source) for source in sources]
     vectors = np.concatenate([perceptor.encode(modality, [view]) for view in views]).astype(np.float64)
     scale: Callable[[str], float] = getattr(perceptor, "scale", lambda modality: 1.0)

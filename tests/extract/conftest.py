@@ -11,18 +11,18 @@ from mgx.extract.encoders import imagebind as network
 from mgx.extract.perceptors import imagebind, languagebind, unibind
 from mgx.shared.errors import NotThere
 from mgx.shared.home import Home
-from mgx.shared.item import Source, Text
+from mgx.shared.item import MediaSource, Text
 from tests.extract.published import clip, picture
 from tests.extract.test_encoders import TINY
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> dict[str, Source]:
+def sources(tmp_path: Path) -> dict[str, MediaSource]:
     Image.fromarray(picture(0)).save(tmp_path / "image.png")
     metres = 500 + np.asarray(Image.fromarray(picture(1)).convert("L"), np.uint16) * 20
     Image.fromarray(metres).save(tmp_path / "depth.png")
     film = clip(tmp_path / "film.mp4", 2)
-    shown: Source = tmp_path / "image.png"
+    shown: MediaSource = tmp_path / "image.png"
     return {"image": shown, "thermal": shown, "depth": tmp_path / "depth.png", "text": Text("a chair")} | {
         "audio": film,
         "video": film,

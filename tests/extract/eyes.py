@@ -11,7 +11,7 @@ import numpy as np
 from mgx.extract.decode import media
 from mgx.extract.job import decoding
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 
 
@@ -35,7 +35,7 @@ class Eyes:
     def recipe(self, modality: str, settings: Modality) -> Mapping[str, Any]:
         return {"version": 1}
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         if modality == "image":
             return media.image(source)
         return media.text(source) if modality == "text" else media.audio(source, 16000)
@@ -71,7 +71,7 @@ class Fragile(Eyes):
 
     name = "fragile"
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         if isinstance(source, Path):
             last = source.stem.startswith("i13")
             if last and (source.parent / "die").exists():

@@ -15,7 +15,7 @@ from mgx.extract.perceptors.pointbind import PointBind
 from mgx.extract.perceptors.unibind import UniBind
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 from tests.extract import formula
 from tests.extract.networks import save, save_languagebind
@@ -27,7 +27,7 @@ def settings(modality: str) -> Modality:
     return Modality(kind=modality, unit="mm" if modality == "depth" else "")  # type: ignore[arg-type]
 
 
-def embedded(perceptor: Any, sources: dict[str, Source]) -> dict[str, np.ndarray]:
+def embedded(perceptor: Any, sources: dict[str, MediaSource]) -> dict[str, np.ndarray]:
     made = {}
     for modality, source in sources.items():
         view = perceptor.prepare(modality, settings(modality), source)
@@ -39,7 +39,7 @@ def embedded(perceptor: Any, sources: dict[str, Source]) -> dict[str, np.ndarray
     return made
 
 
-def test_imagebind_embeds_every_modality(released: Path, home: Home, sources: dict[str, Source]) -> None:
+def test_imagebind_embeds_every_modality(released: Path, home: Home, sources: dict[str, MediaSource]) -> None:
     save(released / "imagebind" / ImageBind.file, checkpoint(TINY))
     perceptor = ImageBind(home, "cpu")
     perceptor.ready()
@@ -58,7 +58,7 @@ def absent(name: str, home: Home) -> str:
 def test_unibind_is_the_imagebind_in_its_file(
     released: Path,
     home: Home,
-    sources: dict[str, Source],
+    sources: dict[str, MediaSource],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -85,7 +85,7 @@ def test_unibind_is_the_imagebind_in_its_file(
 
 @pytest.mark.parametrize("kind", [UniBind, pytest.param(PointBind, marks=pytest.mark.slow)])
 def test_points_lie_in_the_same_space(
-    kind: type[UniBind], released: Path, home: Home, sources: dict[str, Source], tmp_path: Path
+    kind: type[UniBind], released: Path, home: Home, sources: dict[str, MediaSource], tmp_path: Path
 ) -> None:
     file = {f"bind.{k}": v for k, v in checkpoint(TINY).items()} | point_weights(8)
     save(released / kind.checkpoint / kind.file, file)
@@ -132,7 +132,7 @@ def test_other_files_are_one_clear_line(
 
 @pytest.mark.parametrize(("modality", "key"), [("audio", "audio_mean"), ("video", "num_frames"), ("video", "")])
 def test_a_description_that_lacks_a_number_is_one_line(
-    modality: str, key: str, released: Path, home: Home, sources: dict[str, Source]
+    modality: str, key: str, released: Path, home: Home, sources: dict[str, MediaSource]
 ) -> None:
     save_languagebind(released)
     path = released / f"languagebind_{modality}/config.json"
@@ -144,7 +144,7 @@ def test_a_description_that_lacks_a_number_is_one_line(
         LanguageBind(home, "cpu").prepare(modality, settings(modality), sources[modality])
 
 
-def test_languagebind_embeds_every_modality(released: Path, home: Home, sources: dict[str, Source]) -> None:
+def test_languagebind_embeds_every_modality(released: Path, home: Home, sources: dict[str, MediaSource]) -> None:
     save_languagebind(released)
     perceptor = LanguageBind(home, "cpu")
     made = embedded(perceptor, sources)

@@ -14,7 +14,7 @@ from mgx.extract.decode import archives
 from mgx.shared.cli import run
 from mgx.shared.errors import BadManifest, NotThere
 from mgx.shared.home import Home, find_home
-from mgx.shared.item import Array, Item, Member, Source, Text
+from mgx.shared.item import Array, Item, MediaSource, Member, Text
 from mgx.shared.manifest import Manifest, find_manifest
 from mgx.shared.store import open_store, store_folder
 from tests.extract import published
@@ -39,7 +39,7 @@ def items(manifest: Manifest, home: Home) -> dict[str, Item]:
     return {item.id: item for item in load_items(manifest, home)}
 
 
-def of(item: Item, modality: str) -> Source:
+def of(item: Item, modality: str) -> MediaSource:
     (source,) = item.media[modality]
     return source
 
@@ -88,7 +88,7 @@ def test_nyudv2(tmp_path: Path, home: Home, layout: str) -> None:
     ]  # fmt: skip
     depth, image = of(first, "depth"), of(first, "image")
     shard = root / "data/train-000001.tar"
-    want: dict[str, tuple[Source, Source]] = {
+    want: dict[str, tuple[MediaSource, MediaSource]] = {
         "shards": tuple(Array(Member(shard, "train/kitchen_0011a/00001.h5"), key) for key in ("depth", "rgb")),
         "tree": tuple(Array(root / "train/kitchen_0011a/00001.h5", key) for key in ("depth", "rgb")),
         "pictures": tuple(root / f"train/kitchen_0011a/00001/{key}.png" for key in ("depth", "rgb")),

@@ -22,7 +22,7 @@ from mgx.extract.perceptors.unibind_modalbed import UniBindModalBed
 from mgx.extract.weights.tensors import fill
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home
-from mgx.shared.item import Array, Source
+from mgx.shared.item import Array, MediaSource
 from mgx.shared.manifest import Modality
 from tests.extract import formula
 from tests.extract.networks import save, save_languagebind
@@ -34,7 +34,7 @@ def settings(modality: str) -> Modality:
     return Modality(kind=kind, unit="mm" if modality == "depth" else "")
 
 
-def vector(perceptor: Any, modality: str, source: Source) -> np.ndarray:
+def vector(perceptor: Any, modality: str, source: MediaSource) -> np.ndarray:
     view = perceptor.prepare(modality, settings(modality), source)
     made: np.ndarray = perceptor.encode(modality, [view])[0]
     return made
@@ -72,7 +72,7 @@ DIFFERENT = {
 @pytest.mark.slow
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("kind", DIFFERENT)
-def test_what_differs_is_what_is_listed(kind: Any, home: Home, sources: Mapping[str, Source]) -> None:
+def test_what_differs_is_what_is_listed(kind: Any, home: Home, sources: Mapping[str, MediaSource]) -> None:
     plain = {ImageBindModalBed: ImageBind, UniBindModalBed: UniBind, LanguageBindModalBed: LanguageBind}[kind]
     one, other = plain(home, "cpu"), kind(home, "cpu")
     assert one.fingerprint() != other.fingerprint() and other.name == f"{one.name}_modalbed"
@@ -88,7 +88,7 @@ def test_what_differs_is_what_is_listed(kind: Any, home: Home, sources: Mapping[
 
 
 @pytest.mark.usefixtures("everything")
-def test_an_item_is_dropped_from_alike_in_every_batch(home: Home, sources: Mapping[str, Source]) -> None:
+def test_an_item_is_dropped_from_alike_in_every_batch(home: Home, sources: Mapping[str, MediaSource]) -> None:
     perceptor = ImageBindModalBed(home, "cpu")
     view = perceptor.prepare("audio", settings("audio"), sources["audio"])
     other = view[:, :, ::-1].copy()
@@ -130,7 +130,7 @@ def test_sound_goes_through_an_mp3(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("everything")
 def test_long_sounds_are_cut_and_films_flipped_by_lot(
-    home: Home, sources: Mapping[str, Source], monkeypatch: pytest.MonkeyPatch
+    home: Home, sources: Mapping[str, MediaSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = LanguageBind(home, "cpu"), LanguageBindModalBed(home, "cpu")
     film = one.prepare("video", settings("video"), sources["video"])

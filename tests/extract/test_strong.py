@@ -35,7 +35,7 @@ from mgx.shared.cli import run
 from mgx.shared.errors import BadItem
 from mgx.shared.files import write_checked
 from mgx.shared.home import Home
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality, find_manifest
 from mgx.shared.records import read_records
 from mgx.shared.store import open_store, store_folder
@@ -140,7 +140,7 @@ class Binding:
     def recipe(self, modality: str, settings: Modality) -> dict[str, Any]:
         return {}
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         if modality == "text":
             return float(sum(map(ord, media.text(source))))
         return float(np.abs(media.image(source) if modality == "image" else media.sound(source)[0]).mean())
@@ -240,7 +240,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     names: set[str] = set()
     image = media.image
 
-    def noted(source: Source) -> np.ndarray:
+    def noted(source: MediaSource) -> np.ndarray:
         names.add(Path(str(source)).stem)
         return image(source)
 
@@ -479,7 +479,7 @@ TOUCH = Encoder(
 )
 
 
-def pressures(settings: Modality, source: Source) -> np.ndarray:
+def pressures(settings: Modality, source: MediaSource) -> np.ndarray:
     return np.array([ord(letter) % 17 for letter in media.text(source)[:8].ljust(8)], np.float32)
 
 

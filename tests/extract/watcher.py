@@ -6,7 +6,7 @@ import numpy as np
 from eyes import Eyes
 
 from mgx.extract.decode import media
-from mgx.shared.item import Source
+from mgx.shared.item import MediaSource
 from mgx.shared.manifest import Modality
 
 
@@ -14,7 +14,7 @@ class Watcher(Eyes):
     name = "watcher"
     modalities = ("image", "depth", "text", "audio", "video")
 
-    def prepare(self, modality: str, settings: Modality, source: Source) -> Any:
+    def prepare(self, modality: str, settings: Modality, source: MediaSource) -> Any:
         if modality == "depth":
             return media.depth(source, settings.unit, settings.focal_baseline)
         if modality == "video":

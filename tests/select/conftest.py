@@ -9,7 +9,7 @@ import pytest
 
 from mgx.shared.cli import run as run_mgx
 from mgx.shared.home import Home
-from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split, Sweep, write_records, write_sweep
+from mgx.shared.records import Checkpoint, Run, RunRecord, Score, SplitCounts, Sweep, write_records, write_sweep
 
 ALL = ("image", "depth", "text")
 CLASSES = ("chair", "lamp", "table", "bed")
@@ -61,7 +61,7 @@ def make_record(
         kind=kind,  # type: ignore[arg-type]
         status=status,  # type: ignore[arg-type]
         classes=CLASSES,
-        splits={s: Split(sum(counts), tuple(counts)) for s in sorted(splits)},
+        splits={s: SplitCounts(sum(counts), tuple(counts)) for s in sorted(splits)},
         checkpoints=tuple(Checkpoint(step, {k: a_score(v) for k, v in by.items()}) for step, by in scores.items()),
         made_with={"mgx": "0.1.0", "torch": "2.11.0", "device": "cpu"},
         diverged_at=300 if status == "diverged" else None,

@@ -9,7 +9,7 @@ from mgx.select.criteria import METHODS
 from mgx.select.overview import Overview, Shown
 from mgx.select.second_metric import with_both
 from mgx.select.table import tabulate
-from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split
+from mgx.shared.records import Checkpoint, Run, RunRecord, Score, SplitCounts
 
 DATASETS = {
     "msrvtt": ("video", "audio", "text"),
@@ -109,7 +109,7 @@ def _record(
         kind="algorithm" if learner else "baseline",
         status="finished",
         classes=CLASSES,
-        splits={s: Split(sum(COUNTS), COUNTS) for s in names},
+        splits={s: SplitCounts(sum(COUNTS), COUNTS) for s in names},
         checkpoints=tuple(points),
         made_with={"mgx": "0.1.0", "torch": "2.11.0", "device": "cpu"},
         title=TITLES.get(name, ""),

@@ -13,7 +13,7 @@ from mgx.shared.records import (
     Run,
     RunRecord,
     Score,
-    Split,
+    SplitCounts,
     Sweep,
     read_records,
     read_sweeps,
@@ -29,7 +29,7 @@ RECORD = RunRecord(
     kind="algorithm",
     status="finished",
     classes=("a", "b"),
-    splits={"depth/test": Split(4, (3, 1))},
+    splits={"depth/test": SplitCounts(4, (3, 1))},
     checkpoints=(Checkpoint(0, {"depth/test": Score(0.5, 0.25, 0.125)}),),
     made_with={"mgx": "0"},
 )

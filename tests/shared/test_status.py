@@ -12,7 +12,7 @@ import pytest
 
 from mgx.shared.cli import run
 from mgx.shared.home import Home
-from mgx.shared.records import Checkpoint, Run, RunRecord, Score, Split, Sweep, write_records, write_sweep
+from mgx.shared.records import Checkpoint, Run, RunRecord, Score, SplitCounts, Sweep, write_records, write_sweep
 from mgx.shared.status_cli import Status, look
 from mgx.shared.store import plan_store
 
@@ -68,7 +68,7 @@ def a_record(run: Run, status: str = "finished", checkpoints: int = 1) -> RunRec
         kind="algorithm",
         status=status,  # type: ignore[arg-type]
         classes=("a", "b"),
-        splits={name: Split(4, (2, 2)) for name in scores},
+        splits={name: SplitCounts(4, (2, 2)) for name in scores},
         checkpoints=tuple(Checkpoint(step, scores) for step in range(checkpoints)),
         made_with={},
     )

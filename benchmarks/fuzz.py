@@ -3,9 +3,9 @@
     python benchmarks/fuzz.py --minutes 10                 all formats, the time shared among them
     python benchmarks/fuzz.py --minutes 2 --format record  one of them
 
-Guided by coverage where atheris is installed (pip install atheris); else random changes to sound files, and the
-program says so. Each format is read in a process of its own with a limit on memory. What breaks is kept under
-tests/corpus/FORMAT, where tests/test_fuzz.py reads it again for ever after. Exit code 1: something broke.
+Guided by coverage where there is atheris (the extra `dev` brings it on Linux, x86-64); else random changes to sound
+files, and the program says so. Each format is read in a process of its own with a limit on memory. What breaks is kept
+under tests/corpus/FORMAT, where tests/test_fuzz.py reads it again for ever after. Exit code 1: something broke.
 """
 
 import argparse

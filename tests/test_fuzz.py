@@ -145,6 +145,33 @@ def test_the_program_finds_what_is_planted(harm, monkeypatch):
         fuzz.try_one("log", b"")
 
 
+# Two bytes, each of which leads a branch further: random changes hardly ever make them out of a sound file.
+MAGIC = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import atheris, fuzz
+
+@atheris.instrument_func
+def planted(content, folder):
+    if content[:1] == b"m":
+        if content[1:2] == b"g":
+            raise ZeroDivisionError
+
+fuzz.FORMATS["log"] = planted
+fuzz.guided("log", 60, Path(sys.argv[2]), 0)
+"""
+
+
+@pytest.mark.slow
+def test_the_guided_search_finds_what_is_planted_deep(tmp_path):
+    pytest.importorskip("atheris", reason="no wheels of atheris for this machine")
+    command = [sys.executable, "-c", MAGIC, str(ROOT / "benchmarks"), str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "ZeroDivisionError" in ran.stdout
+    assert [path.read_bytes()[:2] for path in tmp_path.glob("crash-*")] == [b"mg"]
+
+
 def zeros_npz(path: Path) -> None:
     """Packed better than by deflate."""
     with (

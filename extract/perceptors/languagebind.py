@@ -74,7 +74,7 @@ class LanguageBind:
             wave, rate = self._sound(source)
             own = spectrogram.resampled(torch.from_numpy(wave), rate)
             bins, frames = (int(self._told(modality, key)) for key in ("num_mel_bins", "target_length"))
-            mean, std = (float(self._told(modality, key)) for key in ("audio_mean", "audio_std"))
+            mean, std = (self._told(modality, key) for key in ("audio_mean", "audio_std"))
             return spectrogram.thirds(own, bins, frames, mean, std, self._lots("cuts", wave, 3)).numpy()
         if modality == "video":
             times, _ = media.timeline(source)
@@ -122,35 +122,42 @@ class LanguageBind:
         name = self._checkpoint(modality)
         if name not in self._configs:
             path = require_checkpoint(name, self.home) / "config.json"
+            again = f"Get it again: mgx checkpoint fetch {name} --verify"
             try:
-                self._configs[name] = json.loads(path.read_text())
+                found = json.loads(path.read_text())
             except MISSHAPEN as error:
-                raise Damaged(f"{path} is no JSON: {error}. Get it again: mgx checkpoint fetch {name}") from error
+                raise Damaged(f"{path} is no JSON: {error}. {again}") from error
+            if not isinstance(found, dict) or not isinstance(found.get("vision_config"), dict):
+                raise Damaged(f"{path} has no vision_config. {again}")
+            self._configs[name] = found
         return self._configs[name]
 
-    def _told(self, modality: str, key: str) -> Any:
+    def _told(self, modality: str, key: str) -> float:
         """A number that its description gives for what it sees."""
+        vision = self._config(modality)["vision_config"]
         try:
-            return self._config(modality)["vision_config"][key]
-        except (KeyError, TypeError) as error:
+            return float(vision[key])
+        except MISSHAPEN as error:
             name = self._checkpoint(modality)
             path = require_checkpoint(name, self.home) / "config.json"
             again = f"Get it again: mgx checkpoint fetch {name} --verify"
-            raise Damaged(f"{path} has no {key!r} in its vision_config. {again}") from error
+            raise Damaged(f"{path} has no number {key!r} in its vision_config. {again}") from error
 
     def _model(self, name: str) -> Any:
         if name not in self._models:
             import torch
 
             from mgx.extract.encoders.languagebind import blank, plain_weights
+            from mgx.extract.weights.pretrained import understood
             from mgx.extract.weights.tensors import fill, read_weights
 
             path = require_checkpoint(name, self.home) / FILE
             config = self._config(name.removeprefix("languagebind_"))
             vision = config["vision_config"]
-            model = blank(config)
-            weights = plain_weights(read_weights(path), vision.get("lora_alpha", 16), vision.get("lora_r") or 1)
-            fill(model.clip, weights, str(path))
+            alpha, rank = vision.get("lora_alpha", 16), vision.get("lora_r") or 1
+            model = understood(path.with_name("config.json"), lambda: blank(config))
+            stored = read_weights(path)
+            fill(model.clip, understood(path, lambda: plain_weights(stored, alpha, rank)), str(path))
             self._models[name] = model.to(self.device, getattr(torch, self.precision)).eval()
         return self._models[name]
 

@@ -7,7 +7,7 @@ the first token: ViT's is made for that, T5's is simply the first piece of the t
 
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mgx.extract.strong.selfsupervised import Encoder, Views
-from mgx.extract.weights.pretrained import quiet
+from mgx.extract.weights.pretrained import understood
 from mgx.extract.weights.tensors import ASK_AGAIN, read_weights
-from mgx.shared.errors import Damaged
+from mgx.shared.errors import MISSHAPEN, Damaged
 
 MOST_TOKENS = 512  # what is longer is cut, before the token that ends a text
 WEIGHTS = "model.safetensors"
@@ -42,25 +42,23 @@ def _opened(network: Any, kind: str, folder: Path, **more: Any) -> nn.Module:
     again = f"{ASK_AGAIN} {folder.name}"
     try:
         found = json.loads((folder / "config.json").read_text())["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise Damaged(f"{folder / 'config.json'} describes no model: {error}. {again}") from error
     if found != kind:
         raise Damaged(f"{folder} holds a model of type {found!r}, expected {kind!r}. {again}")
     read_weights(folder / WEIGHTS)  # a file that is none is refused here, in one line
-    with quiet(), torch.random.fork_rng([]):
-        try:
-            own, told = network.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-                **more,
-            )
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise Damaged(f"{folder} cannot be read as a {kind} ({reason}). {again}") from error
+    load = partial(
+        network.from_pretrained,
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        dtype=torch.float32,
+        **more,
+    )
+    with torch.random.fork_rng([]):
+        own, told = understood(folder, load)
     wrong = sorted(told["missing_keys"]) + sorted(str(key) for key in told["mismatched_keys"])
     if wrong:
         raise Damaged(f"{folder / WEIGHTS}: {len(wrong)} weights are missing or of another shape ({wrong[0]}). {again}")

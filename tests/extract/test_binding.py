@@ -130,16 +130,27 @@ def test_other_files_are_one_clear_line(
     assert "\n" not in str(caught.value) and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("modality", "key"), [("audio", "audio_mean"), ("video", "num_frames"), ("video", "")])
+@pytest.mark.parametrize(
+    ("modality", "change", "lacks"),
+    [
+        ("audio", {"audio_mean": None}, "number 'audio_mean' in its vision_config"),
+        ("video", {"num_frames": "many"}, "number 'num_frames' in its vision_config"),
+        ("video", None, "vision_config"),
+    ],
+)
 def test_a_description_that_lacks_a_number_is_one_line(
-    modality: str, key: str, released: Path, home: Home, sources: dict[str, MediaSource]
+    modality: str,
+    change: dict[str, Any] | None,
+    lacks: str,
+    released: Path,
+    home: Home,
+    sources: dict[str, MediaSource],
 ) -> None:
     save_languagebind(released)
     path = released / f"languagebind_{modality}/config.json"
     config = json.loads(path.read_text())
-    config["vision_config"].pop(key, None)
-    path.write_text(json.dumps(config if key else {}))
-    said = f"config.json has no '{key or 'num_frames'}' in its vision_config. Get it again: mgx checkpoint fetch"
+    path.write_text(json.dumps({} if change is None else {"vision_config": config["vision_config"] | change}))
+    said = f"config.json has no {lacks}. Get it again: mgx checkpoint fetch"
     with pytest.raises(Damaged, match=said):
         LanguageBind(home, "cpu").prepare(modality, settings(modality), sources[modality])
 

@@ -300,6 +300,13 @@ def narrowed(path: Path) -> None:
         ("vit_base/model.safetensors", emptied, "4 weights are missing or of another shape"),
         ("vit_base/model.safetensors", narrowed, "2 weights are missing or of another shape"),
         ("vit_base/config.json", html, "describes no model"),
+        ("vit_base/config.json", lambda path: path.write_text("[" * 100_000), "describes no model"),
+        ("vit_base/config.json", lambda path: path.write_text("[]"), "describes no model"),
+        (
+            "vit_base/config.json",
+            lambda path: path.write_text('{"model_type": "vit", "hidden_size": "wide"}'),
+            "cannot be understood",
+        ),
         ("vit_base/config.json", lambda path: path.write_text('{"model_type": "t5"}'), "type 't5', expected 'vit'"),
         ("t5_small/tokenizer.json", html, "is no tokenizer"),
     ],

@@ -190,6 +190,24 @@ def test_a_description_that_is_no_json_is_one_line(world: World, content: str) -
     assert str(path) in line and "is no JSON" in line and "mgx checkpoint fetch languagebind_image" in line
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("[]", "has no vision_config"),
+        ('{"vision_config": 7}', "has no vision_config"),
+        ('{"vision_config": {"hidden_size": "wide"}}', "cannot be understood"),
+        ('{"vision_config": {"patch_size": 0}}', "cannot be understood"),
+        ('{"vision_config": {"num_attention_heads": 0}}', "cannot be understood"),
+    ],
+)
+def test_a_description_of_no_model_is_one_line(any_sum: World, own: str, said: str) -> None:
+    path = any_sum.put("languagebind").parent / "config.json"
+    path.write_text(own)
+    assert any_sum.extract("languagebind") == 2
+    line = next(line for line in any_sum.err.splitlines() if said in line)
+    assert str(path) in line and "Traceback" not in any_sum.err and not _stored(any_sum)
+
+
 def test_bfloat16_on_a_cpu_is_on_request_and_another_store(any_sum: World) -> None:
     any_sum.put("unibind")
     vectors, keys = [], set()

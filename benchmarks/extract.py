@@ -60,8 +60,8 @@ from mgx.extract.perceptors.imagebind import ImageBind
 from mgx.extract.weights.tensors import batch_of
 from mgx.shared.home import find_home
 from mgx.shared.manifest import Manifest, find_manifest
+from mgx.shared.plan import PROMPT
 from mgx.shared.progress import Quiet
-from mgx.shared.store import PROMPT
 
 SPIN = "GOMP_SPINCOUNT"  # which the command sets, before OpenMP reads it
 GFLOP = 335  # a picture, ImageBind-Huge

@@ -80,7 +80,7 @@ def _sweep() -> bytes:
 
 
 def _plan() -> bytes:
-    from mgx.shared.store import Plan, plan_text
+    from mgx.shared.plan import Plan, plan_text
 
     about = {"modalities": ["image"], "reference": "d"}
     return plan_text(Plan("d", "m", "p", "f", "image", {"version": 1}, ("a", "b"), 4, 3, "r", about)).encode()
@@ -208,7 +208,8 @@ def _mp4() -> bytes:
 def _pack() -> bytes:
     """One store of eight items."""
     from mgx.shared.pack_write import write_pack
-    from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+    from mgx.shared.plan import Plan, Rows, rows_digest
+    from mgx.shared.store_setup import plan_store
 
     ids = tuple(f"i{n}" for n in range(8))
     rows = Rows(ids, ("a", "b") * 4, ids, ("",) * 8)

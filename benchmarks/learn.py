@@ -59,9 +59,10 @@ from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.learn.sweep import todo, work, workers
 from mgx.learn.train import EVERY, Stack
 from mgx.shared.home import Home, find_home
+from mgx.shared.plan import Plan, Rows, rows_digest
 from mgx.shared.progress import Quiet
 from mgx.shared.records import Run
-from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+from mgx.shared.store_setup import plan_store
 
 MODALITIES, FEATURES, CLASSES, STEPS = ("image", "depth", "text"), 1024, 20, 5001
 ITEMS, NYUDV2_ITEMS = 10_000, 47_584

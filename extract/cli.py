@@ -108,7 +108,7 @@ def extract(
     from mgx.extract.job.tasks import encoded_as, preview
     from mgx.extract.job.units import SHARDS, How, trains_long, work_on
     from mgx.shared.device import check_device
-    from mgx.shared.store import require_free
+    from mgx.shared.store_setup import require_free
 
     names = tuple(dict.fromkeys(perceptor_under(protocol, name) for name in perceptors))
     shards, own = apart(settings, "shards", SHARDS) if on else (SHARDS, list(settings))

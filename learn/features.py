@@ -13,9 +13,10 @@ from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.geometry import unit
 from mgx.shared.home import Home
 from mgx.shared.manifest import data_set_name
+from mgx.shared.plan import PROMPT, is_strong
 from mgx.shared.progress import say
 from mgx.shared.registry import plain
-from mgx.shared.store import PROMPT, EmbeddingStore, Vectors, identities, is_strong, open_store, store_folders
+from mgx.shared.store import EmbeddingStore, Vectors, identities, open_store, store_folders
 
 STRONG_WIDTHS = (1024, 768)  # of what mgx trains: `strong` and `strong768`
 

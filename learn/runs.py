@@ -16,10 +16,11 @@ from mgx.learn.protocol import MODALBED, STANDARD, Case, protocol_of
 from mgx.shared.errors import BadRequest, NotThere
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, data_set_name, find_manifest
+from mgx.shared.plan import PROMPT, is_strong
 from mgx.shared.records import Run
 from mgx.shared.registry import unknown
 from mgx.shared.seeds import job_seed
-from mgx.shared.store import PROMPT, is_strong, store_folders
+from mgx.shared.store import store_folders
 
 PUBLISHED_SETS = ("msrvtt", "nyudv2", "vggsound_s")
 PUBLISHED_PERCEPTORS = ("imagebind", "languagebind", "unibind")

@@ -14,8 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from mgx.shared.plan import PROMPT
 from mgx.shared.records import Run, RunRecord
-from mgx.shared.store import PROMPT
 
 AtHand = Callable[[str, str, str], str | None]  # (dataset, perceptor, modality) -> key of the store, if it is there
 

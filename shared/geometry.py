@@ -21,8 +21,9 @@ import numpy as np
 
 from mgx.shared.errors import NotThere
 from mgx.shared.item import ALIGN
+from mgx.shared.plan import PROMPT, Rows, is_strong
 from mgx.shared.seeds import stream
-from mgx.shared.store import PROMPT, EmbeddingStore, Rows, Vectors, is_strong
+from mgx.shared.store import EmbeddingStore, Vectors
 
 SAMPLE = 4_000  # instances of a pair: a matrix of all their similarities is 64 MB
 NEIGHBOURS = 10

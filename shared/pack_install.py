@@ -20,17 +20,9 @@ from mgx.shared.files import make_folder, sync
 from mgx.shared.home import Home
 from mgx.shared.item import PARTS
 from mgx.shared.pack_write import BLOCK, FORMAT, INDEX, README, VERSION
-from mgx.shared.store import (
-    EmbeddingStore,
-    Plan,
-    Rows,
-    describe,
-    discard,
-    lies_in,
-    open_store,
-    store_folder,
-    store_lock,
-)
+from mgx.shared.plan import Plan, Rows
+from mgx.shared.store import EmbeddingStore, lies_in, open_store, store_folder
+from mgx.shared.store_setup import describe, discard, store_lock
 from mgx.shared.work_locks import lock
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"

@@ -18,8 +18,9 @@ from typing import Any
 
 from mgx.shared.errors import Damaged, NotThere
 from mgx.shared.files import whole_file
+from mgx.shared.plan import PROMPT, Plan, plan_text
 from mgx.shared.registry import hub_folder
-from mgx.shared.store import PROMPT, EmbeddingStore, Plan, plan_text
+from mgx.shared.store import EmbeddingStore
 
 FORMAT, VERSION = "mgx store pack", 1
 INDEX, README = "index.json", "README.txt"

@@ -12,12 +12,9 @@ recompute the checksum, because Zarr reads a lost chunk as fill value. Nothing i
 when or by how many processes it was written: the same input gives the same bytes.
 """
 
-import hashlib
 import json
 import shlex
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,67 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from mgx.shared.errors import MISSHAPEN, BadEmbedding, BadRequest, Damaged, NotThere
-from mgx.shared.files import digest, file_digest, make_folder, remove_drafts, sync, write_whole
+from mgx.shared.errors import MISSHAPEN, BadEmbedding, Damaged, NotThere
+from mgx.shared.files import digest, file_digest, sync, write_whole
 from mgx.shared.home import Home
+from mgx.shared.plan import COLUMNS, Plan, Rows, read_plan, rows_digest
 from mgx.shared.registry import plain
-from mgx.shared.work_locks import lock
-
-CHUNK_BYTES = 8 * 2**20
-LEAST_SHARDS = 8  # so that resuming is exercised on small data too
-COLUMNS = ("id", "label", "group", "part")
-PROMPT = "prompt"  # the pseudo-modality that holds one vector per class
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is known of each row: ids, labels, groups and fixed parts, all (item,)."""
-
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    groups: tuple[str, ...]
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a store holds; everything that its vectors depend on."""
-
-    dataset: str
-    manifest: str  # digest of what the manifest says about items, labels and modalities
-    perceptor: str
-    fingerprint: str  # weights and preprocessing
-    modality: str
-    recipe: Mapping[str, Any]  # how this modality is turned into a vector
-    classes: tuple[str, ...]
-    items: int
-    features: int
-    rows_digest: str
-    about: Mapping[str, Any]  # facts that no vector depends on: modalities in order, steps, ...
-    dtype: str = "float32"
-
-    @property
-    def name(self) -> str:
-        """`data set/perceptor/modality`, as people and folders call it."""
-        return f"{self.dataset}/{self.perceptor}/{self.modality}"
-
-    @property
-    def key(self) -> str:
-        """The name of the content: two stores with one key hold the same vectors."""
-        return digest({k: v for k, v in asdict(self).items() if k != "about"})[:20]
-
-    @cached_property
-    def shard_rows(self) -> int:
-        """Rows of one shard: 8 MB, or an eighth of the items if that is less."""
-        full = CHUNK_BYTES // (self.features * np.dtype(self.dtype).itemsize)
-        return max(1, min(full, self.items // LEAST_SHARDS))
-
-    @property
-    def shards(self) -> int:
-        return -(-self.items // self.shard_rows)
-
-    def rows_of(self, shard: int) -> slice:
-        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.items))
 
 
 @dataclass(frozen=True)
@@ -232,7 +173,7 @@ class EmbeddingStore:
             skipped.update(commit.skipped)
             blocks.append(values)
         kept = np.array([i not in skipped for i in self.rows.ids], bool)
-        rows = Rows(*(tuple(v for v, k in zip(c, kept, strict=True) if k) for c in _columns(self.rows)))
+        rows = Rows(*(tuple(v for v, k in zip(c, kept, strict=True) if k) for c in self.rows.columns))
         return Vectors(np.concatenate(blocks)[kept], rows, skipped)
 
     def read_shard(self, shard: int) -> tuple[np.ndarray, Commit]:
@@ -308,18 +249,6 @@ class EmbeddingStore:
         return Damaged(f"{self}: {path} does not describe this array ({why}). Mend it with: {self.command}")
 
 
-def _columns(rows: Rows) -> tuple[tuple[str, ...], ...]:
-    return rows.ids, rows.labels, rows.groups, rows.parts
-
-
-def rows_digest(rows: Rows) -> str:
-    """A hash of the rows and their order."""
-    hasher = hashlib.sha256()
-    for column in _columns(rows):
-        hasher.update("\0".join(column).encode() + b"\1")
-    return hasher.hexdigest()
-
-
 def store_folder(home: Home, dataset: str, perceptor: str, modality: str) -> Path:
     return home.embeddings / dataset / perceptor / modality
 
@@ -343,167 +272,11 @@ def identities(vectors: Mapping[str, Vectors]) -> dict[str, tuple[str, str, str]
 def open_store(folder: Path) -> EmbeddingStore:
     """An existing store. NotThere if the folder holds none, Damaged if it holds shards that no plan describes."""
     try:
-        table = json.loads((folder / "plan.json").read_text())
-        whole = table.pop("check") == _check(table)
-        key = table.pop("key")
-        plan = Plan(**{**table, "classes": tuple(table["classes"])})
-        _require_typed(plan)
+        return EmbeddingStore(folder, read_plan(folder / "plan.json"))
     except FileNotFoundError:
         if lies_in(folder):
             raise Damaged(f"{folder / 'plan.json'} is gone, of a store with finished shards.") from None
         raise NotThere(f"no embeddings in {folder}.") from None
-    except MISSHAPEN as error:
-        raise Damaged(f"{folder / 'plan.json'} is not a store's plan: {error}") from error
-    if not whole or plan.key != key:
-        raise Damaged(f"{folder / 'plan.json'}: the plan does not match its checksum, or its key {key}.")
-    return EmbeddingStore(folder, plan)
-
-
-def _require_typed(plan: Plan) -> None:
-    """TypeError if a value cannot be what a store was made with."""
-    names = (plan.dataset, plan.manifest, plan.perceptor, plan.fingerprint, plan.modality, plan.rows_digest)
-    texts = all(isinstance(name, str) for name in (*names, *plan.classes))
-    sizes = type(plan.items) is int and type(plan.features) is int and plan.items >= 0 < plan.features
-    if not (texts and sizes and plan.dtype == "float32" and isinstance(plan.about, dict)):
-        raise TypeError("a value is of another type, or out of bounds")
-
-
-@contextmanager
-def store_lock(home: Home, plan: Plan) -> Iterator[None]:
-    """Held by the only writer of a store."""
-    name = f"{plan.dataset}/{plan.perceptor}/{plan.modality}"
-    with lock(home.locks / f"{name.replace('/', '-')}.lock", f"{name}: another process writes this store"):
-        yield
-
-
-@contextmanager
-def plan_store(
-    home: Home, plan: Plan, rows: Rows, replace: bool = False, tidy: bool = True
-) -> Iterator[EmbeddingStore]:
-    """The store of a plan, locked for writing: opened if it is there, created if not.
-
-    A store of another plan in the same place is an error. `replace` removes whatever is there first.
-    Descriptions that were damaged or lost (items.parquet, the array's zarr.json, one of it and plan.json) are
-    written anew. `tidy` removes what killed
-    writers left; not while others, whom the lock does not keep out, may be writing shards of theirs.
-    """
-    folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
-    with store_lock(home, plan):
-        store = EmbeddingStore(folder, plan)
-        if replace or not lies_in(folder):
-            discard(folder)  # as asked, or because it was killed while it was being created
-        if folder.exists():
-            _require_same(folder, store)
-        describe(folder, plan, rows)
-        if tidy:
-            remove_drafts(folder)
-            for orphan in (folder / "vectors").rglob("*.partial"):
-                orphan.unlink()  # Zarr's own temporary files, left by a killed writer
-        yield store
-
-
-def require_free(home: Home, plans: Iterable[Plan]) -> None:
-    """BadRequest if a store of another plan lies where one of these would be written, Damaged if none can tell."""
-    for plan in plans:
-        folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
-        if lies_in(folder):
-            _require_same(folder, EmbeddingStore(folder, plan))
-
-
-def _require_same(folder: Path, wanted: EmbeddingStore) -> None:
-    """BadRequest if what lies there was made from something else; Damaged if neither plan nor array can tell."""
-    try:
-        old = open_store(folder)
-    except Damaged as error:
-        array = folder / "vectors" / "zarr.json"
-        if array.is_file() and array.read_bytes() == _array_description(wanted.plan):
-            return
-        raise Damaged(f"{error} Make it anew with: {wanted.command} --replace") from error
-    if old.plan.key != wanted.plan.key:
-        raise BadRequest(_difference(old, wanted))
-
-
-def describe(folder: Path, plan: Plan, rows: Rows) -> None:
-    """Write all but the vectors, where it is missing or differs. plan.json comes last: without it there is no store."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    make_folder(folder / "commits")
-    columns = {n: pyarrow.array(c, pyarrow.string()) for n, c in zip(COLUMNS, _columns(rows), strict=True)}
-    table = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.table(columns), table)
-    for name, content in (
-        ("items.parquet", table.getvalue().to_pybytes()),
-        ("vectors/zarr.json", _array_description(plan)),
-        ("plan.json", plan_text(plan).encode()),
-    ):
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write_whole(path, content)
-
-
-def plan_text(plan: Plan) -> str:
-    """The content of plan.json. The key names what vectors depend on, the checksum covers the facts beside it too."""
-    table = {"key": plan.key, **asdict(plan)}
-    return json.dumps({"check": _check(table), **table}, indent=1, ensure_ascii=False) + "\n"
-
-
-def _check(table: Mapping[str, Any]) -> str:
-    return digest(table)[:16]
-
-
-def _array_description(plan: Plan) -> bytes:
-    """The zarr.json of the array, as Zarr writes it."""
-    import zarr
-
-    files: dict[str, Any] = {}
-    zarr.create_array(
-        zarr.storage.MemoryStore(files),
-        shape=(plan.items, plan.features),
-        chunks=(plan.shard_rows, plan.features),
-        dtype=plan.dtype,
-        fill_value=np.nan,
-        compressors=None,
-        filters=None,
-        dimension_names=("item", "feature"),
-        attributes={"mgx": plan.key},  # a second place, from which a plan that was damaged can be told
-    )
-    described: bytes = files["zarr.json"].to_bytes()
-    return described
-
-
-def discard(folder: Path) -> None:
-    """Remove what lies in a store's place, if anything does: at once, so that a kill leaves no half of it."""
-    aside = folder.with_name(f".{folder.name}.discarded")
-    shutil.rmtree(aside, ignore_errors=True)  # a killed process left it
-    if folder.exists():
-        folder.replace(aside)
-        shutil.rmtree(aside)
-
-
-def _difference(old: EmbeddingStore, wanted: EmbeddingStore) -> str:
-    was, now = _facts(old.plan), _facts(wanted.plan)
-    names = [k for k in {**was, **now} if was.get(k) != now.get(k)]
-    what = ", ".join(f"{k} {_short(was.get(k, 'none'))} -> {_short(now.get(k, 'none'))}" for k in names)
-    return (
-        f"embeddings {old} were made from something else ({what}). "
-        f"Replace them with: {wanted.command} --replace. They lie in {old.folder}"
-    )
-
-
-def _facts(plan: Plan) -> dict[str, Any]:
-    """What a store's key depends on, the recipe fact by fact."""
-    return {k: v for k, v in {**asdict(plan), **plan.recipe}.items() if k not in ("about", "recipe")}
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:12] + "..."
-
-
-def is_strong(perceptor: str) -> bool:
-    """Strong perceptors, one for each modality of a data set, have names that begin so: strong, strong768_inductive."""
-    return perceptor.startswith("strong")
 
 
 def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[EmbeddingStore]:

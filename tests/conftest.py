@@ -15,7 +15,9 @@ import pytest
 from mgx.learn.features import FeatureSet, feature_sets
 from mgx.shared.home import Home, find_home
 from mgx.shared.pack_write import write_pack
-from mgx.shared.store import PROMPT, EmbeddingStore, Plan, Rows, plan_store, rows_digest, stores
+from mgx.shared.plan import PROMPT, Plan, Rows, rows_digest
+from mgx.shared.store import EmbeddingStore, stores
+from mgx.shared.store_setup import plan_store
 
 
 def program(name: str) -> ModuleType:

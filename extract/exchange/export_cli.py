@@ -34,7 +34,8 @@ def vectors(home: Home, file: Path, dataset: str, perceptor: str, modalities: tu
     """
     from mgx.extract.decode.vector_files import WRITERS, write_arrays
     from mgx.extract.exchange.gather import gather
-    from mgx.shared.store import PROMPT, stores
+    from mgx.shared.plan import PROMPT
+    from mgx.shared.store import stores
 
     if file.suffix not in WRITERS:
         raise BadRequest(f"{file}: vectors are exported as {' or '.join(WRITERS)}.")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mgx.shared.errors import BadRequest
-from mgx.shared.store import PROMPT, EmbeddingStore, identities
+from mgx.shared.plan import PROMPT
+from mgx.shared.store import EmbeddingStore, identities
 
 OWN = ("id", "label", "group", "part", "class", "provenance")  # names of arrays that are no modality
 TOLD = ("fingerprint", "manifest", "recipe", "classes", "items", "features")  # of a plan

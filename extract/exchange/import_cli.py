@@ -183,7 +183,7 @@ def _fill(
 ) -> Outcome:
     """Write the shards of one modality that are missing."""
     from mgx.extract.exchange.modalbed_caches import like_noise, plan_of
-    from mgx.shared.store import plan_store
+    from mgx.shared.store_setup import plan_store
 
     plan, rows = plan_of(contents, lot, sha256, wishes.leave_out_noise)
     left_out = {reason: len(keys) for reason, keys in lot.left_out.items()}

@@ -21,8 +21,8 @@ from mgx.extract.exchange.listing import Facts, Listing, merge, read_listing
 from mgx.shared.errors import BadManifest, BadRequest, NotThere, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, find_manifest
+from mgx.shared.plan import Plan, Rows, rows_digest
 from mgx.shared.registry import plain
-from mgx.shared.store import Plan, Rows, rows_digest
 
 FOLDER = "features_storage"
 # What ModalBed and other benchmarks call a modality -> what we call it.

@@ -16,7 +16,8 @@ from mgx.extract.job.tasks import Outcome, Task, media_of, outcome_of, stale
 from mgx.shared.errors import Absent, BadEmbedding, BadItem
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress
-from mgx.shared.store import EmbeddingStore, plan_store
+from mgx.shared.store import EmbeddingStore
+from mgx.shared.store_setup import plan_store
 
 
 def passes_of(tasks: Sequence[Task]) -> list[list[Task]]:

@@ -18,18 +18,9 @@ from mgx.shared.files import digest
 from mgx.shared.home import Home
 from mgx.shared.item import Item, MediaSource, Text
 from mgx.shared.manifest import Manifest, Modality
+from mgx.shared.plan import PROMPT, Plan, Rows, rows_digest
 from mgx.shared.registry import HUB, hub_folder
-from mgx.shared.store import (
-    PROMPT,
-    Commit,
-    EmbeddingStore,
-    Plan,
-    Rows,
-    lies_in,
-    open_store,
-    rows_digest,
-    store_folder,
-)
+from mgx.shared.store import Commit, EmbeddingStore, lies_in, open_store, store_folder
 
 
 @dataclass(frozen=True)

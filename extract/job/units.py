@@ -30,7 +30,8 @@ from mgx.shared.engine import Ended, Engine, Needs, Unit, received, sent
 from mgx.shared.errors import BadRequest, WorkFailed
 from mgx.shared.home import Home
 from mgx.shared.progress import Progress, Quiet, warn
-from mgx.shared.store import EmbeddingStore, open_store, plan_store, store_folder
+from mgx.shared.store import EmbeddingStore, open_store, store_folder
+from mgx.shared.store_setup import plan_store
 
 SHARDS = 8  # of a unit: 16,384 vectors of 1,024 features, which a GPU encodes in a quarter of a minute or more
 WORKERS = 8  # of a unit beside a GPU, and so the cores that it asks for

@@ -13,7 +13,8 @@ from mgx.extract.litebind.shipped import SHIPPED_VECTORS
 from mgx.shared.errors import BadRequest
 from mgx.shared.files import whole_file
 from mgx.shared.home import Home, find_home
-from mgx.shared.store import PROMPT, EmbeddingStore, open_store, store_folder
+from mgx.shared.plan import PROMPT
+from mgx.shared.store import EmbeddingStore, open_store, store_folder
 
 DATASET, PERCEPTOR = "homeobjects", "litebind"
 MODALITIES = ("image", "depth", "text", "audio")

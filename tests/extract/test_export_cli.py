@@ -12,7 +12,8 @@ import pytest
 from mgx.shared.cli import run
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home
-from mgx.shared.store import PROMPT, open_store, store_folder, stores
+from mgx.shared.plan import PROMPT
+from mgx.shared.store import open_store, store_folder, stores
 
 Mgx = Callable[..., int]
 SUFFIXES = [".npz", ".parquet"]

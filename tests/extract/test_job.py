@@ -154,7 +154,7 @@ def test_all_zero_vectors_are_refused_and_the_rest_is_kept(home, data, monkeypat
 
 def test_a_full_disk_ends_with_a_line_and_the_same_command_continues(home, data, monkeypatch, capsys):
     extract(find_home(home.root.parent / "other"), data)
-    from mgx.shared import store
+    from mgx.shared import store, store_setup
 
     real, calls = store.write_whole, []
 
@@ -164,11 +164,12 @@ def test_a_full_disk_ends_with_a_line_and_the_same_command_continues(home, data,
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path, content)
 
-    monkeypatch.setattr(store, "write_whole", fill_up)
-    assert extract(home, data) == 1
+    with monkeypatch.context() as patch:
+        for module in (store, store_setup):
+            patch.setattr(module, "write_whole", fill_up)
+        assert extract(home, data) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert not list(home.root.rglob("*.draft"))
-    monkeypatch.setattr(store, "write_whole", real)
     assert extract(home, data) == 0
     assert tree(home.embeddings) == tree(home.root.parent / "other" / "embeddings")
 

@@ -24,7 +24,8 @@ from mgx.shared.errors import BadItem, BadRequest, Damaged, NotThere, UnknownNam
 from mgx.shared.home import Home, find_home
 from mgx.shared.item import Text
 from mgx.shared.manifest import Modality, find_manifest
-from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+from mgx.shared.plan import Plan, Rows, rows_digest
+from mgx.shared.store_setup import plan_store
 
 NAMES = ("litebind", "litebind_shuffled", "litebind_silhouette")
 SETTINGS = {

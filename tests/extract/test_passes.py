@@ -27,7 +27,7 @@ from mgx.extract.job.pace import Pace
 from mgx.extract.perceptor import Opening
 from mgx.extract.perceptors import imagebind
 from mgx.extract.perceptors.imagebind import ImageBind
-from mgx.shared import store
+from mgx.shared import plan
 from mgx.shared.cli import run
 from mgx.shared.errors import BadItem
 from mgx.shared.home import Home, find_home
@@ -281,7 +281,7 @@ def test_a_worker_that_hangs_does_not_hold_up_who_stops_the_command(home: Home, 
 def test_several_perceptors_in_one_pass_equal_one_by_one(
     home: Home, data: Path, at_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store, "CHUNK_BYTES", 64)  # shards of two items and of one
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 64)  # shards of two items and of one
     assert extract(home, data, "--workers", "1", perceptors=[EYES, WIDE]) == 0
     for name in (EYES, WIDE):
         assert extract(other(home), data, "--workers", "0", perceptors=[name]) == 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mgx.shared import store
+from mgx.shared import plan, store
 from mgx.shared.cli import run
 from mgx.shared.engine import Ended, Needs, Unit, perform
 from mgx.shared.home import Home, find_home
@@ -80,8 +80,8 @@ def test_units_make_the_bytes_and_the_outcome_of_one_process(
     """Two perceptors whose shards differ in size share a pass; some items cannot be used."""
     (data / "image/i09_1.png").write_bytes(b"no picture")
     (data / "audio/i11.wav").write_bytes(b"no sound")
-    monkeypatch.setattr(store, "CHUNK_BYTES", 4 * 16 * 3)  # three rows of `wide`, six of `eyes`
-    monkeypatch.setattr(store, "LEAST_SHARDS", 1)
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 4 * 16 * 3)  # three rows of `wide`, six of `eyes`
+    monkeypatch.setattr(plan, "LEAST_SHARDS", 1)
     both = {"perceptors": (EYES, WIDE)}
     assert command(home, data, "--json", **both) == 0
     here = json.loads(capsys.readouterr().out)

@@ -14,8 +14,9 @@ from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest
 from mgx.shared.home import Home
+from mgx.shared.plan import PROMPT, Rows
 from mgx.shared.records import read_records
-from mgx.shared.store import PROMPT, EmbeddingStore, Rows
+from mgx.shared.store import EmbeddingStore
 from tests.conftest import Toy, features_of
 
 SMALL = ("--hparams", "1", "--trials", "1", "--steps", "5")

@@ -7,7 +7,7 @@ import pytest
 
 from mgx.learn.features import feature_sets
 from mgx.shared.errors import BadRequest, Damaged, NotThere
-from mgx.shared.store import Rows
+from mgx.shared.plan import Rows
 from tests.conftest import features_of
 
 

@@ -15,9 +15,11 @@ from mgx.learn.one_model import OneModel
 from mgx.learn.replay import replay
 from mgx.shared.cli import run
 from mgx.shared.errors import BadRequest, NotThere
+from mgx.shared.plan import PROMPT
 from mgx.shared.progress import Quiet
 from mgx.shared.records import read_records
-from mgx.shared.store import PROMPT, open_store, plan_store, store_folder
+from mgx.shared.store import open_store, store_folder
+from mgx.shared.store_setup import plan_store
 
 LEARN = ("learn", "--algo", "erm", "--algo", "concat", "--hparams", "2", "--trials", "2", "--steps", "30")
 

@@ -15,8 +15,9 @@ from mgx.select.projection import MOST_POINTS, Projection, principal, project
 from mgx.select.report import Section, readings, render_report
 from mgx.select.text_grid import Sheet
 from mgx.shared.home import Home
+from mgx.shared.plan import Plan, Rows, rows_digest
 from mgx.shared.records import Sweep, write_records, write_sweep
-from mgx.shared.store import Plan, Rows, plan_store, rows_digest
+from mgx.shared.store_setup import plan_store
 from tests.select.conftest import ALL, CLASSES, fill, make_record, sweep_records
 
 HOSTILE = "<script>alert(1)</script>$x_{"

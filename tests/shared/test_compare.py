@@ -11,7 +11,9 @@ import pytest
 
 from mgx.shared.cli import run
 from mgx.shared.home import Home
-from mgx.shared.store import Rows, open_store, plan_store, rows_digest, store_folder
+from mgx.shared.plan import Rows, rows_digest
+from mgx.shared.store import open_store, store_folder
+from mgx.shared.store_setup import plan_store
 
 Mgx = Callable[..., int]
 

@@ -8,7 +8,8 @@ import pytest
 
 from mgx.shared.cli import run
 from mgx.shared.geometry import cka, modality_gap, mutual_neighbours, recall, unit
-from mgx.shared.store import PROMPT, open_store, store_folder
+from mgx.shared.plan import PROMPT
+from mgx.shared.store import open_store, store_folder
 
 RANDOM = np.random.default_rng(0)
 

@@ -27,7 +27,8 @@ from mgx.shared.errors import BadRequest, Damaged, NotThere
 from mgx.shared.files import digest, file_digest
 from mgx.shared.home import Home, find_home
 from mgx.shared.pack_install import fetch, unpack
-from mgx.shared.store import open_store, plan_text, store_folder, stores
+from mgx.shared.plan import plan_text
+from mgx.shared.store import open_store, store_folder, stores
 
 Mgx = Callable[..., int]
 
@@ -348,7 +349,7 @@ def changed_plan(**changes: Any) -> Callable[[dict[str, bytes]], None]:
 
 def changed_items(**changes: Any) -> Callable[[dict[str, bytes]], None]:
     """Rows of another content, with the plan's digest of them."""
-    from mgx.shared.store import Rows, rows_digest
+    from mgx.shared.plan import Rows, rows_digest
 
     def change(members: dict[str, bytes]) -> None:
         table = parquet.read_table(io.BytesIO(members[f"{IMAGE}/items.parquet"])).to_pydict()

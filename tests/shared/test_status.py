@@ -14,7 +14,7 @@ from mgx.shared.cli import run
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, Run, RunRecord, Score, SplitCounts, Sweep, write_records, write_sweep
 from mgx.shared.status_cli import Status, look
-from mgx.shared.store import plan_store
+from mgx.shared.store_setup import plan_store
 
 WORK = """
 import sys

@@ -18,18 +18,9 @@ from mgx.shared.cli import run
 from mgx.shared.errors import BadEmbedding, BadRequest, Damaged, NotThere
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home, find_home
-from mgx.shared.store import (
-    Plan,
-    Rows,
-    discard,
-    open_store,
-    plan_store,
-    require_free,
-    rows_digest,
-    store_folder,
-    store_lock,
-    stores,
-)
+from mgx.shared.plan import Plan, Rows, rows_digest
+from mgx.shared.store import open_store, store_folder, stores
+from mgx.shared.store_setup import discard, plan_store, require_free, store_lock
 
 ITEMS, FEATURES = 40, 6
 

@@ -21,11 +21,12 @@
 A message has four parts where they apply: what, got what, where, what next.
 """
 
+import struct
 from typing import ClassVar
 
 # What Python raises where parsed text is not made up as expected: fields missing or of another type, numbers
-# without bounds, brackets without end.
-MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+# without bounds, brackets without end, bytes that end too soon.
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error)
 
 
 class MgxError(Exception):

@@ -241,7 +241,7 @@ def test_texts_of_an_h5_file_have_so_much_memory(tmp_path, monkeypatch):
     assert read_arrays(Path("x.h5"))["id"][4999] == b"a" * 2000
     monkeypatch.setattr(hdf5, "ROOM", 0)
     monkeypatch.setattr(hdf5, "GROWTH", 0)
-    with pytest.raises(BadManifest, match="id cannot be read: damaged, or more texts"):
+    with pytest.raises(BadManifest, match="id: it is damaged, or promises more than"):
         read_arrays(Path("x.h5"))
 
 

@@ -4,18 +4,17 @@ HDF5 knows links into other files and arrays whose numbers lie in other files, a
 file of a kilobyte could show any file of this machine, or fill its memory.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mgx.extract.decode.trials import NoReturn, tried
+
 PACKED = 1100  # bytes out of one, at most: what deflate can do
 REFERENCE = 16  # bytes of a file that stand for a text of any length
 PATIENCE = 20.0  # seconds for reading the texts of a file, and one more for every 5 MB of it
 ROOM, GROWTH = 2**28, 64  # bytes of memory for reading texts, and so many more for each byte of the file
-TRIAL = "import sys; from mgx.extract.decode.hdf5 import try_texts; try_texts(*sys.argv[1:])"
 
 
 def require_texts(path: Path, file: Any) -> None:
@@ -29,14 +28,11 @@ def require_texts(path: Path, file: Any) -> None:
     if not keys:
         return
     size = path.stat().st_size
-    # -P: the current directory may be the stranger's, and hold a module called h5py.
-    command = [sys.executable, "-P", "-c", TRIAL, str(path.absolute()), str(ROOM + GROWTH * size), *keys]
+    room = str(ROOM + GROWTH * size)
     try:
-        tried = subprocess.run(command, capture_output=True, timeout=PATIENCE + size / 5e6)
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"reading {', '.join(keys)} does not end: the file is damaged") from error
-    if tried.returncode:
-        raise ValueError(f"{', '.join(keys)} cannot be read: damaged, or more texts than its file should hold")
+        tried(try_texts, str(path.absolute()), room, *keys, patience=PATIENCE + size / 5e6)
+    except NoReturn as error:
+        raise ValueError(f"{', '.join(keys)}: {error}") from error
 
 
 def try_texts(path: str, room: str, *keys: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract.decode.hdf5 import PACKED, is_group, own_array, require_texts
+from mgx.extract.decode.hdf5 import PACKED, PATIENCE, is_group, own_array, require_texts
+from mgx.extract.decode.trials import tried
 from mgx.shared.errors import BadManifest
 from mgx.shared.files import whole_file
 
@@ -91,14 +92,23 @@ def _parquet(path: Path) -> Arrays:
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(path) as opened:
-        meta, schema = opened.metadata, opened.schema_arrow
-    columns = [meta.row_group(n).column(k) for n in range(meta.num_row_groups) for k in range(meta.num_columns)]
-    # Of equal values a file holds one and a count: it may be small, and have billions.
-    _require_room(sum(max(8 * c.num_values, c.total_uncompressed_size) for c in columns), path)
+        schema = opened.schema_arrow
+    _require_room(int(tried(tell_promised, str(path.absolute()), patience=PATIENCE)), path)
     # Names as one of each and numbers of these, whose memory the line above has bounded.
     texts = [field.name for field in schema if _is_text(field.type)]
     table = parquet.read_table(path, read_dictionary=texts)
     return {name: _column(table.column(name), f"{path}: column {name!r}", path) for name in table.column_names}
+
+
+def tell_promised(path: str) -> None:
+    """Print how many bytes a .parquet's columns take. Of equal values it holds one and a count: it may be small, and
+    have billions.
+    """
+    import pyarrow.parquet as parquet
+
+    meta = parquet.ParquetFile(path).metadata
+    columns = [meta.row_group(n).column(k) for n in range(meta.num_row_groups) for k in range(meta.num_columns)]
+    print(sum(max(8 * c.num_values, c.total_uncompressed_size) for c in columns))
 
 
 def _is_text(kind: Any) -> bool:

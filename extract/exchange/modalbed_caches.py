@@ -130,6 +130,9 @@ class CacheFile:
         self.strange: list[str] = []  # keys that begin with no modality
         self.keys: dict[str, dict[str, str]] = {}  # modality as the cache calls it -> id -> key
         for name in names:
+            if isinstance(name, bytes):  # not UTF-8
+                self.strange.append(ascii(name))
+                continue
             modality, _, item = name.partition("_")
             if modality.lower() in MODALITIES and item:
                 self.keys.setdefault(modality, {})[item] = name

@@ -103,6 +103,7 @@ def extract(
     Stopped and started again, it continues where it was; files that changed in name or size are
     embedded again. Items that cannot be used are listed and counted; they never shift other rows.
     """
+    from mgx.extract.data.commands import when_mended
     from mgx.extract.decode.modalbed_media import perceptor_under
     from mgx.extract.job.order import Order, open_order
     from mgx.extract.job.tasks import encoded_as, preview
@@ -148,13 +149,14 @@ def extract(
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
     again = " ".join(["mgx extract --dataset", shlex.quote(dataset), *(f"--perceptor {shlex.quote(p)}" for p in names)])
     if skipped := sum(len(outcome.skipped) for outcome in outcomes):
-        warn(f"{skipped} items could not be used. Mend them, and try again: {again}")
+        them = "1 item could not be used. Mend it" if skipped == 1 else f"{skipped} items could not be used. Mend them"
+        warn(f"{them}, and try again: {when_mended(manifest, again)}")
     for line in _track_counts(manifest, tasks, outcomes):
         say(line)
     bare = [outcome for outcome in outcomes if len(outcome.skipped) + len(outcome.without) == outcome.items]
     nothing = [f"{outcome.store}: not one item could be used." for outcome in bare]
     if refused := nothing + [line for outcome in outcomes for line in outcome.refused]:
-        refused.append(f"When that is mended: {again} --retry-skipped")
+        refused.append(f"When that is mended: {when_mended(manifest, again, f'{again} --retry-skipped')}")
     if failed or refused:
         raise WorkFailed("\n".join([*failed, *refused]))
 

@@ -31,6 +31,9 @@ Examples:
 """
 
 
+MOST_DRAWS = 10_000  # hyperparameter settings or trials: more is a mistyped number, whose runs fill the memory
+
+
 @click.command(epilog=EXAMPLES)
 @click.option("--algo", "algos", multiple=True, metavar="NAME", help="An algorithm, or all (repeatable).")
 @filters
@@ -43,9 +46,9 @@ Examples:
 @click.option("--quirk", "quirks", multiple=True, metavar="NAME", help=(
     "Run `standard` with one difference of the published code (see --explain; repeatable)."))  # fmt: skip
 @click.option("--explain", is_flag=True, help="Say what each quirk of the protocol is, and stop.")
-@click.option("--hparams", type=click.IntRange(1), metavar="N", help=(
+@click.option("--hparams", type=click.IntRange(1, MOST_DRAWS), metavar="N", help=(
     "Hyperparameter settings per algorithm; the first is the defaults.  [default: 9; modalbed: 3]"))  # fmt: skip
-@click.option("--trials", type=click.IntRange(1), metavar="N", help=(
+@click.option("--trials", type=click.IntRange(1, MOST_DRAWS), metavar="N", help=(
     "Trial seeds: how often each setting is trained, on other splits.  [default: 3]"))  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Updates per run.  [default: the data set's]")
 @click.option(
@@ -108,7 +111,7 @@ def learn(
     names = ALGORITHMS.names() if "all" in algos else list(dict.fromkeys(map(known_as, algos)))
     for own in names:
         ALGORITHMS.get(own)
-    train = tuple(m.strip() for m in train_on.split(",") if m.strip())
+    train = tuple(dict.fromkeys(m.strip() for m in train_on.split(",") if m.strip()))
     size = size_of(name)
     kept = dict(map(_fraction, fractions))
     asked = Asked(hparams or size[0], trials or size[1], steps, train, test_on.strip(), name, kept)

@@ -15,7 +15,7 @@ from mgx.shared.home import Home
 from mgx.shared.manifest import data_set_name
 from mgx.shared.plan import PROMPT, is_strong
 from mgx.shared.progress import say
-from mgx.shared.registry import plain
+from mgx.shared.registry import near, plain
 from mgx.shared.store import EmbeddingStore, Vectors, identities, open_store, store_folders
 
 STRONG_WIDTHS = (1024, 768)  # of what mgx trains: `strong` and `strong768`
@@ -122,11 +122,19 @@ def feature_sets(
     for name in perceptor:
         if is_strong(name):
             raise BadRequest(f"{name!r} binds no modalities: name a binding perceptor, and --setting strong.")
+    stored = [folder.parts[-3:-1] for folder in store_folders(home)]
     for kind, names, place in (("data set", dataset, 0), ("perceptor", perceptor, 1)):
+        there = sorted({own[place] for own in stored if not is_strong(own[1])})
         for name in names:
-            if not any(plain(name) == plain(group[place]) for group in groups):
+            if plain(name) not in map(plain, there):
                 own = ([name], perceptor) if place == 0 else (dataset, [name])
-                raise _no_embeddings(home, f" of {kind} {name!r}", *own)
+                raise _no_embeddings(home, f" of {kind} {name!r}", *own, near(name, there))
+    for name in dataset:
+        if plain(name) not in (plain(group[0]) for group in groups):
+            raise _no_embeddings(home, f" of {name} by {' or '.join(perceptor)}", [name], perceptor)
+    for name in perceptor:
+        if plain(name) not in (plain(group[1]) for group in groups):
+            raise _no_embeddings(home, f" of {' or '.join(dataset)} by {name}", dataset, [name])
     if not groups:
         raise _no_embeddings(home, "", dataset, perceptor)
     joins: dict[str, Callable[[], FeatureSet]] = {}
@@ -141,10 +149,10 @@ def strong_of(width: int) -> str:
     return "strong" if width == STRONG_WIDTHS[0] else f"strong{width}"
 
 
-def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Sequence[str]) -> NotThere:
+def _no_embeddings(home: Home, what: str, dataset: Sequence[str], perceptor: Sequence[str], hint: str = "") -> NotThere:
     d, p = (names[0] if names else placeholder for names, placeholder in ((dataset, "D"), (perceptor, "P")))
     return NotThere(
-        f"no embeddings{what} in {home.embeddings}. Make them with: mgx extract --dataset {d} --perceptor {p}"
+        f"no embeddings{what} in {home.embeddings}.{hint} Make them with: mgx extract --dataset {d} --perceptor {p}"
     )
 
 
@@ -224,7 +232,11 @@ def join(own: Sequence[EmbeddingStore]) -> FeatureSet:
         if store.plan.features != first.features:
             raise BadRequest(
                 f"embeddings {own[0]} have {first.features} features, {store} has {store.plan.features}. "
-                f"Make one again: {store.command} --replace"
+                + (
+                    "They come from a file of vectors: make that again."
+                    if first.perceptor == "vectors"
+                    else f"Make one again: {store.command} --replace"
+                )
             )
     vectors = {s.plan.modality: _checked(s, s.read()) for s in own}
     order = [m for m in first.about["modalities"] if m in vectors]
@@ -271,7 +283,7 @@ def _checked(store: EmbeddingStore, vectors: Vectors) -> Vectors:
     if bad.any():
         raise BadEmbedding(f"{store}: item {vectors.rows.ids[int(bad.argmax())]!r} is not finite, or all zero.")
     if not len(vectors.values):
-        raise NotThere(f"{store}: every item was skipped. Mend them, then: {store.command} --retry-skipped")
+        raise NotThere(f"{store}: every item was skipped. Mend them, then: {store.retry}")
     return vectors
 
 

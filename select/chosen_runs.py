@@ -52,9 +52,16 @@ def picks(home: Home, cell: CellName, method: str, metric: str | None = None) ->
     if name is None:
         raise BadRequest(f"--method {method}: a cell is of one method, {', '.join(METHODS)}.")
     overview = survey(home, [cell.dataset], [cell.perceptor], [name], find_metric(metric) if metric else None)
-    found = [(shown.board, table) for shown in overview.shown for table in shown.tables if cell.fits(shown.board)]
+    every = [(shown.board, table) for shown in overview.shown for table in shown.tables]
+    if cell.modality not in (known := list(dict.fromkeys(m for board, _ in every for m in board.tests))):
+        raise unknown("unseen modality", cell.modality, known)
+    having = [(board, table) for board, table in every if _row(table.rows, cell.algorithm)]
+    if not having:
+        names = dict.fromkeys(row.name for _, table in every for row in table.rows if row.kind != "floor")
+        raise unknown("row of these tables", cell.algorithm, list(names))
+    found = [(board, table) for board, table in having if cell.fits(board)]
     if len(found) != 1:
-        there = found or [(shown.board, table) for shown in overview.shown for table in shown.tables]
+        there = found or having
         told = "several tables have it" if found else f"no such table with {cell.modality} unseen"
         raise BadRequest(
             f"{told}. Say which with --setting, --protocol, --steps or --train, of: "
@@ -63,13 +70,14 @@ def picks(home: Home, cell: CellName, method: str, metric: str | None = None) ->
         )
     ((board, table),) = found
     row = _row(table.rows, cell.algorithm)
+    assert row
     chosen = row.cells[[column.modality for column in table.columns].index(cell.modality)]
     if row.kind == "algorithm":
         place = (row.name, cell.modality)
         made = [Pick(board.reported[*place, p.trial_seed, p.hparams_seed], p.step) for p in chosen.picked]
     else:
-        every = [_last(r) for r in board.baselines.get(row.name, ()) if r.run.test == (cell.modality,)]
-        made = [pick for pick in every if pick]
+        scored = [_last(r) for r in board.baselines.get(row.name, ()) if r.run.test == (cell.modality,)]
+        made = [pick for pick in scored if pick]
     if not made:
         raise NotThere(f"{table.title}, {row.name} on {cell.modality}: {chosen.reason or 'nothing was trained'}.")
     return made
@@ -81,11 +89,9 @@ def which(board: Board, modality: str) -> str:
     return f"--setting {board.setting} --protocol {quote(board.protocol)} --steps {board.steps} --train {train}"
 
 
-def _row(rows: Sequence[Row], name: str) -> Row:
-    for row in rows:
-        if row.kind != "floor" and plain(name) in (plain(row.name), plain(row.title)):
-            return row
-    raise unknown("row of that table", name, [row.name for row in rows if row.kind != "floor"])
+def _row(rows: Sequence[Row], name: str) -> Row | None:
+    own = (row for row in rows if row.kind != "floor" and plain(name) in (plain(row.name), plain(row.title)))
+    return next(own, None)
 
 
 def _last(record: RunRecord) -> Pick | None:

@@ -178,6 +178,7 @@ def _draw(folder: Path, overview: "Overview") -> None:
 def tell(overview: "Overview") -> None:
     """Coverage, and what was not used, on standard error. Of what is complete only a few lines."""
     from mgx.select.coverage import together
+    from mgx.select.criteria import NO_PAIR
     from mgx.shared.progress import say
 
     whole = [counted for counted in overview.coverage if counted.complete]
@@ -189,6 +190,9 @@ def tell(overview: "Overview") -> None:
         say(f"and {len(more)} more lines, complete: {runs:,} runs (mgx select --json)")
     for command in together(c for counted in overview.coverage for c in counted.commands):
         say(f"missing runs: {command}")
+    reasons = {c.reason for s in overview.shown for t in s.tables for row in t.rows for c in row.cells}
+    if any(reason.startswith(NO_PAIR) for reason in reasons):
+        say("leave-one-out runs, by which LOO chooses: mgx learn makes them, without --train and --test")
     tell_unused(overview)
 
 

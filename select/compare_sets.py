@@ -154,7 +154,7 @@ def compare_sets(overview: Overview, sets: Sets) -> Comparison:
     known = sorted({str(getattr(t, sets.field)) for _, t in tables})
     for value in (sets.first, sets.second):
         if value not in known:
-            raise unknown(f"{sets.field} with tables", value, known)
+            raise unknown(f"{sets.field} with tables", value, [f'"{v}"' if "," in v else v for v in known])
     paired = sets.field != "protocol"  # two protocols test on other rows: their trials are no pairs
     return _compared(own, theirs, (sets.first, sets.second), paired, sets.field)
 
@@ -181,9 +181,12 @@ def _compared(
 ) -> Comparison:
     both = [key for key in own if key in theirs]
     if not both:
+        same = [
+            word for word in ("data set", "perceptor", "setting", "protocol", "steps", "modalities") if word != what
+        ]
         raise NotThere(
-            f"nothing to compare: no table of {sides[0]} and {sides[1]} agrees in all but the {what} (data set, "
-            "perceptor, setting, protocol, steps and modalities)."
+            f"nothing to compare: no table of {sides[0]} and one of {sides[1]} are of the same "
+            f"{', '.join(same[:-1])} and {same[-1]}."
         )
     alone = [f"Only {sides[0]} has: {own[k].title}." for k in own if k not in theirs]
     alone += [f"Only {sides[1]} has: {theirs[k].title}." for k in theirs if k not in own]

@@ -25,6 +25,8 @@ from mgx.select.metrics import FIELDS, Metric
 from mgx.shared.records import RunRecord
 from mgx.shared.registry import unknown
 
+NO_PAIR = "no finished leave-one-out run of"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -159,7 +161,7 @@ def loo(grid: Grid, metric: Metric, leaks: Collection[str] = ()) -> Choice | NoC
         metric,
         validation,
         lost,
-        f"no finished leave-one-out run of {missing}" if missing else "no step is shared by all leave-one-out runs",
+        f"{NO_PAIR} {missing}" if missing else "no step is shared by all leave-one-out runs",
     )
 
 

@@ -1,21 +1,24 @@
 """Gathers everything that `mgx select` shows from the home directory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mgx.select.boards import Board, gather
-from mgx.select.coverage import Coverage, coverage
+from mgx.select.coverage import Coverage, commands, coverage, together
 from mgx.select.criteria import METHODS, Method
 from mgx.select.metrics import Metric
 from mgx.select.record_sources import SOURCES, Source, of_home
 from mgx.select.second_metric import with_both
 from mgx.select.table import Grids, Table, tabulate
-from mgx.shared.errors import BadManifest, BadRequest, MgxError, NotThere, UnknownName
+from mgx.select.usable_records import AtHand, outdated
+from mgx.shared.errors import BadManifest, BadRequest, NotThere, UnknownName
 from mgx.shared.home import Home
 from mgx.shared.manifest import Manifest, data_set_name, find_manifest
-from mgx.shared.records import Refused, Run
+from mgx.shared.records import Refused, Run, Sweep
 from mgx.shared.registry import plain, unknown
+from mgx.shared.store import content_at_hand
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def survey(
     perceptors = _matching("perceptor with run records", perceptor, sorted({p for _, p in everything}))
     found = origin.read(datasets, perceptors)
     if not found:
-        raise _nothing(origin, refused)
+        raise _nothing(origin, refused, not source)
     protocols = _matching("protocol with run records", protocol, sorted({r.run.protocol for r in found.values()}))
     wanted = (datasets, perceptors, protocols, [setting] if setting else [])
     asked = [r for s in sweeps for r in s.runs if _fits(r, *wanted)]
@@ -71,7 +74,8 @@ def survey(
         raise NotThere(f"no run records of the {setting} setting{''.join(f', protocol {p}' for p in protocols)}.")
     manifests = {name: _manifest(home, name, refused) for name in sorted({r.run.dataset for r in found.values()})}
     order = {name: tuple(m.modalities) for name, m in manifests.items() if m}
-    gathered = gather(list(found.values()), asked, lambda d, p, m: _store_key(home, d, p, m), order)
+    at_hand = partial(content_at_hand, home)
+    gathered = gather(list(found.values()), asked, at_hand, order)
     shown, skipped = [], []
     for board in gathered.boards:
         small = [m for m in methods if board.algorithms and METHODS[m].least_modalities > len(board.modalities)]
@@ -82,7 +86,8 @@ def survey(
     if skipped and not any(s.tables for s in shown):
         raise BadRequest("\n".join(skipped))
     counted = coverage(gathered.asked, sweeps, found)
-    left_out = (*origin.told, *gathered.left_out)
+    outdated = () if source else _outdated(gathered.boards, at_hand, sweeps)
+    left_out = (*origin.told, *gathered.left_out, *outdated)
     return Overview(tuple(shown), tuple(counted), tuple(refused.reasons), left_out, tuple(skipped))
 
 
@@ -101,10 +106,10 @@ def _fits(run: Run, *wanted: Sequence[str]) -> bool:
     return all(not names or name in names for name, names in zip(own, wanted, strict=True))
 
 
-def _nothing(origin: Source, refused: Refused) -> NotThere:
-    command = next((s.command for s in origin.sweeps), "mgx learn --algo erm")
+def _nothing(origin: Source, refused: Refused, at_home: bool) -> NotThere:
+    command = next((s.command for s in origin.sweeps), "mgx learn --algo erm" if at_home else "")
     bad = f" {len(refused.reasons)} could not be read, first: {refused.reasons[0]}" if refused.reasons else ""
-    return NotThere(f"no run records in {origin.where}.{bad} Make some with: {command}")
+    return NotThere(f"no run records in {origin.where}.{bad}" + (f" Make some with: {command}" if command else ""))
 
 
 def _manifest(home: Home, name: str, refused: Refused) -> Manifest | None:
@@ -118,13 +123,15 @@ def _manifest(home: Home, name: str, refused: Refused) -> Manifest | None:
     return None
 
 
-def _store_key(home: Home, dataset: str, perceptor: str, modality: str) -> str | None:
-    from mgx.shared.store import open_store, store_folder
-
-    try:
-        return open_store(store_folder(home, dataset, perceptor, modality)).content
-    except MgxError:
-        return None
+def _outdated(boards: Sequence[Board], at_hand: AtHand, sweeps: Sequence[Sweep]) -> Iterator[str]:
+    """A line for each data set and perceptor whose records were made from embeddings that are there no more."""
+    runs = [r.run for board in boards for r in board.records]
+    for (dataset, perceptor), (modalities, keys) in sorted(outdated(runs, at_hand).items()):
+        again = "".join(f" Again with: {command}" for command in together(commands(keys, sweeps)))
+        yield (
+            f"{dataset}/{perceptor}: shown as they are, but made from other embeddings of "
+            f"{', '.join(sorted(modalities))} than those at hand: {len(keys)} record{'s' * (len(keys) > 1)}.{again}"
+        )
 
 
 def _too_small(board: Board, method: Method) -> str:

@@ -166,7 +166,7 @@ def _rows(path: Path, refused: Refused) -> Iterator[tuple[Run, RunRecord | None,
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _decoded(table: pa.Table) -> Iterator[tuple[str, Run, RunRecord | None, Sequence[str]]]:

@@ -181,8 +181,8 @@ def _ranking(scores: Mapping[str, Scores]) -> tuple[Ranking | None, list[str]]:
     cells = [{cell for cell, _ in own} for own in scores.values()]
     shared = sorted(set.intersection(*cells))
     if len(scores) < 3 or len(shared) < 2:
-        have = f"there are {len(scores)} algorithms, and {len(shared)} cells that all of them have"
-        return None, [f"No ranks: they need 3 algorithms on 2 cells, {have}."]
+        have = f"algorithms: {len(scores)}, cells that all of them have: {len(shared)}"
+        return None, [f"No ranks: they need 3 algorithms on 2 cells ({have})."]
     table = {name: [_cell_mean(own, cell) for cell in shared] for name, own in scores.items()}
     left = len(set.union(*cells)) - len(shared)
     return rank(table), [f"Ranks are over the {len(shared)} cells that all algorithms have; {left} lack one."] * (

@@ -343,8 +343,9 @@ def _about(rows: Sequence[Row], columns: Sequence[Column], metric: Metric) -> li
     if any(c.smallest is not None for c in columns):
         lines.append(
             "smallest gap: the difference that n test items can show at the 5 % level, 1.96 sqrt(2 p (1 - p) / n) at "
-            "p = the mean of the algorithms in that column. It is conservative, being for two independent samples: a "
-            "paired comparison on the same items can show smaller ones. It leaves out the variance over training."
+            "p = the mean of the algorithms in that column, 0.5 where none has a number. It is conservative, being for "
+            "two independent samples: a paired comparison on the same items can show smaller ones. It leaves out the "
+            "variance over training."
         )
     if metric != "accuracy" and any(c.effective < 0.95 * c.rows for c in columns):
         each = {c.modality: f"{c.effective:.0f}" for c in columns}

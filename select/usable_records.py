@@ -3,7 +3,7 @@
 A run names the embedding stores that it read by their keys. After an extraction from other media or with
 another perceptor version the keys differ, and the old records stay where they are. The rule:
 
-    one key for each modality              all records are used
+    one key for each modality              all records are used; if it is not the store's, that is said
     several, and one is the store's        those of the store at hand are used, the others are left out
     several, and none is the store's       all of them are left out: nothing tells which is meant
     the same run, fewer stores listed      left out: it was made before a store was added (class prompts, say)
@@ -12,6 +12,7 @@ another perceptor version the keys differ, and the old records stay where they a
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from mgx.shared.plan import PROMPT
@@ -24,27 +25,34 @@ def other_embeddings(runs: Collection[Run], at_hand: AtHand) -> dict[str, str]:
     """Run key -> reason, for the runs that cannot be used because of what they read."""
     keys: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
     for run in runs:
-        for place, key in _read(run):
-            keys[place].add(key)
-    several = {place: at_hand(place[0], place[1], place[3]) for place, found in keys.items() if len(found) > 1}
+        for store, key in run.stores:
+            keys[run.setting, *store].add(key)
+    several = {place: at_hand(*place[1:]) for place, found in keys.items() if len(found) > 1}
     reasons: dict[str, str] = {}
     for run in runs if several else ():
-        for place, key in _read(run):
+        for store, key in run.stores:
+            place = run.setting, *store
             if place in several and key != several[place]:
-                reasons[run.key] = _why(place, several[place] in keys[place], len(keys[place]))
+                reasons[run.key] = _why(store, several[place] in keys[place], len(keys[place]))
                 break
     return reasons
 
 
-def _read(run: Run) -> Iterable[tuple[tuple[str, str, str, str], str]]:
-    """Each store that a run read, by data set, perceptor, setting and modality, with its key."""
-    for name, key in sorted(run.inputs.items()):
-        strong, _, modality = name.rpartition("/")
-        yield (run.dataset, strong or run.perceptor, run.setting, modality), key
+def outdated(runs: Iterable[Run], at_hand: AtHand) -> dict[tuple[str, str], tuple[set[str], set[str]]]:
+    """(data set, perceptor) -> modalities whose store at hand is another than the runs read, and the runs' keys."""
+    here = cache(at_hand)
+    found: defaultdict[tuple[str, str], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for run in runs:
+        for (dataset, perceptor, modality), key in run.stores:
+            if here(dataset, perceptor, modality) not in (None, key):
+                modalities, keys = found[dataset, perceptor]
+                modalities.add(modality)
+                keys.add(run.key)
+    return dict(found)
 
 
-def _why(place: tuple[str, str, str, str], store_decides: bool, kinds: int) -> str:
-    dataset, perceptor, _, modality = place
+def _why(store: tuple[str, str, str], store_decides: bool, kinds: int) -> str:
+    dataset, perceptor, modality = store
     if store_decides:
         return f"{dataset}/{perceptor}: from other embeddings of {modality} than those at hand"
     return (

@@ -17,10 +17,12 @@ from typing import Any
 import click
 
 from mgx.shared.engine import COMMAND
-from mgx.shared.errors import MgxError
+from mgx.shared.errors import BadRequest, MgxError
 from mgx.shared.home import Home, find_home
 from mgx.shared.log import TERMINAL, VOICE, CommandLog, covered
 from mgx.shared.progress import detail
+
+UNREAD = 141  # what a shell says of a program that a closed pipe ended: 128 + SIGPIPE
 
 # command -> where it is defined, and its line in `mgx --help` (so that nothing is imported for it)
 COMMANDS = {
@@ -101,6 +103,8 @@ def mgx(ctx: click.Context, home: str | None, verbose: bool, quiet: bool, debug:
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet contradict each other.")
     call, ctx.obj = ctx.obj, find_home(home)
+    if ctx.obj.root.exists() and not ctx.obj.root.is_dir():
+        raise BadRequest(f"{ctx.obj.root} is no folder. Everything is kept in one: --home DIR, or $MGX_HOME.")
     ctx.meta[COMMAND] = covered(shlex.join(["mgx", *call.args]))
     call.begin(ctx.obj, logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
@@ -166,8 +170,8 @@ def _run(args: list[str], call: Call) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return _end("stopped. What is finished is kept; the same command continues.", 130)
-    except SystemExit as ending:  # click's own, when nobody reads the output any more
-        return ending.code if isinstance(ending.code, int) else 1
+    except SystemExit:  # click's own, when nobody reads the output any more
+        return UNREAD
     except Exception as error:
         if "--debug" in args:
             raise

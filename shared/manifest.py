@@ -4,6 +4,7 @@ The schema is data, not code: who made it, where it comes from, how its items ar
 labels are, which modalities they have, and which counts to expect. `mgx data init` writes one.
 """
 
+import shlex
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -341,19 +342,35 @@ def known_names(home: Home) -> list[str]:
 
 
 def find_manifest(name: str, home: Home) -> Manifest:
-    """By name (in the home directory, or shipped), or by the path of a .toml or of a folder that holds one."""
+    """By name (in the home directory, or shipped), or by the path of a .toml, of a folder that holds one, or of the
+    table or file of vectors that one beside it describes.
+    """
     path = Path(name).expanduser()
+    write = f"Write one with: mgx data init {shlex.quote(str(path))}"
+
+    def at_path() -> Manifest:
+        if path.is_dir():
+            return _read(path / MANIFEST_NAME, write)
+        if path.suffix == ".toml" or not path.is_file():
+            return _read(path, write)
+        copies = [own for own in known_names(home) if plain(own) == plain(path.stem)]
+        hint = f"If data set {copies[0]!r} is meant, name that. {write}" if copies else write
+        beside = _read(path.with_name(MANIFEST_NAME), hint)
+        if beside.items.reader == "tree" or beside.items.path != path.name:
+            raise NotThere(f"no manifest for {path}: {beside.path} describes other files. {hint}")
+        return beside
+
     if path.suffix == ".toml" or "/" in name:
-        return _read(path / MANIFEST_NAME if path.is_dir() else path, f"Write one with: mgx data init {path}")
+        return at_path()
     own = home.datasets / name / MANIFEST_NAME
     if name not in ("", ".", "..") and own.is_file():
         return _read(own)
     for shipped in shipped_names():
         if plain(shipped) == plain(name):
             return parse((SHIPPED / f"{shipped}.toml").read_bytes(), f"{shipped}.toml", home.datasets / shipped)
-    # After the names: a folder that happens to be called like a data set must not hide it.
-    if path.is_dir():
-        return _read(path / MANIFEST_NAME, f"Write one with: mgx data init {path}")
+    # After the names: a folder that happens to be called like a data set must not hide it. Names have no suffix.
+    if path.is_dir() or (path.suffix and path.is_file()):
+        return at_path()
     raise unknown("data set", name, known_names(home), "Your own: mgx data init PATH.")
 
 

@@ -192,8 +192,8 @@ def _plan(place: Path, name: str) -> Plan:
         raise Damaged(f"{name}: {plan.items} items of {plan.features} {plan.dtype} cannot be.")
     if len(set(plan.classes)) < len(plan.classes) or not all(word.isprintable() for word in words):
         raise Damaged(f"{name}: a class is named twice, or a name cannot be printed.")
-    unsafe = not COMMAND.fullmatch(str(plan.about.get("made_by", "mgx extract")))
-    return replace(plan, about={k: v for k, v in plan.about.items() if k != "made_by"}) if unsafe else plan
+    unsafe = [k for k in ("made_by", "mended_by") if not COMMAND.fullmatch(str(plan.about.get(k, "mgx extract")))]
+    return replace(plan, about={k: v for k, v in plan.about.items() if k not in unsafe}) if unsafe else plan
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def read_plan(path: Path) -> Plan:
         plan = Plan(**{**table, "classes": tuple(table["classes"])})
         _require_typed(plan)
     except MISSHAPEN as error:
-        raise Damaged(f"{path} is not a store's plan: {error}") from error
+        raise Damaged(f"{path} is not a store's plan: {error}.") from error
     if not whole or plan.key != key:
         raise Damaged(f"{path}: the plan does not match its checksum, or its key {key}.")
     return plan

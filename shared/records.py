@@ -60,6 +60,13 @@ class Run:
         """What must be equal for two runs to be compared: `standard`, or `standard, text=0.1`."""
         return ", ".join((self.protocol, *(f"{m}={share:g}" for m, share in sorted(self.fractions.items()))))
 
+    @property
+    def stores(self) -> Iterator[tuple[tuple[str, str, str], str]]:
+        """Each store that it reads, as (data set, perceptor, modality), with the name of its content."""
+        for name, content in sorted(self.inputs.items()):
+            strong, _, modality = name.rpartition("/")
+            yield (self.dataset, strong or self.perceptor, modality), content
+
     @cached_property
     def key(self) -> str:
         """The run's name: a hash of all that it depends on."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +22,11 @@ from mgx.shared.jobs import JobsState, ids_of, states
 from mgx.shared.log import alive, harmless
 from mgx.shared.options import json_option
 from mgx.shared.progress import how_far
+from mgx.shared.verification import damaged
 
 TAIL = 2**16  # bytes at the end of a log in which its last events are looked for
 PAUSE = 5.0  # seconds between two looks of --watch
+LOOKING = ("mgx data check", "mgx store verify")  # there is nothing to go on with
 SHOWN = 10  # lines of each kind; --json holds all
 
 EXAMPLES = """
@@ -71,13 +74,16 @@ class StoreState:
 
 @dataclass(frozen=True)
 class SweepState:
-    """How far the runs of one `mgx learn` are. A diverged run is done: it is recorded and counted."""
+    """How far the runs of one `mgx learn` are. A diverged run is done: it is recorded and counted. `outdated` are
+    those of other embeddings than the ones at hand, which the same command would train anew.
+    """
 
     command: str
     asked: int
     finished: int
     diverged: int
     missing: int
+    outdated: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,8 @@ def look(home: Home) -> Status:
     commands = list(_commands(home, problems))
     running = tuple(c for c in commands if c.state == "running")
     latest = {command.command: command for command in commands}  # logs come in order of time
-    unfinished = tuple(c for c in latest.values() if c.state in ("failed", "killed"))
+    stopped = (c for c in latest.values() if c.state in ("failed", "killed"))
+    unfinished = tuple(c for c in stopped if not c.command.startswith(LOOKING))
     sweeps = tuple(_sweeps(home, problems))
     jobs = tuple(states(home.jobs, problems))
     return Status(str(home.root), running, unfinished, tuple(_stores(home)), sweeps, tuple(problems), jobs)
@@ -196,25 +203,30 @@ def _stores(home: Home) -> Iterator[StoreState]:
             continue
         skipped = sum(len(set(commit.skipped) - set(commit.absent)) for commit in commits)
         again = store.command if len(commits) < store.plan.shards else ""
-        again = again or (f"{store.command} --retry-skipped" if skipped else "")
+        again = again or (store.retry if skipped else "")
         yield StoreState(name, store.plan.items, store.plan.shards, len(commits), skipped, "", again)
 
 
 def _sweeps(home: Home, problems: list[str]) -> Iterator[SweepState]:
     """Each sweep that was asked for, and how many of its runs are recorded."""
     from mgx.shared.records import Refused, read_states, read_sweeps
+    from mgx.shared.store import content_at_hand
 
     refused = Refused()
     sweeps = read_sweeps(home, refused)
     states = read_states(home, refused)
     problems += refused.reasons
+    here = cache(partial(content_at_hand, home))
     for sweep in sweeps:
         counts = Counter(states.get(run.key, "missing") for run in sweep.runs)
-        yield SweepState(sweep.command, len(sweep.runs), counts["finished"], counts["diverged"], counts["missing"])
+        outdated = sum(any(here(*place) not in (None, own) for place, own in run.stores) for run in sweep.runs)
+        finished, diverged, missing = (counts[state] for state in ("finished", "diverged", "missing"))
+        yield SweepState(sweep.command, len(sweep.runs), finished, diverged, missing, outdated)
 
 
 def lines(found: Status) -> Iterator[str]:
     """What a person reads."""
+    yield f"home directory: {found.home}" + ("" if Path(found.home).is_dir() else " (not there yet)")
     yield f"running: {len(found.running) or 'nothing'}"
     for command in found.running:
         yield f"  {command.command}  (process {command.pid} on {command.host}, since {command.since})"
@@ -228,8 +240,11 @@ def lines(found: Status) -> Iterator[str]:
         yield from _some([_jobs(jobs) for jobs in left])
     yield f"embeddings: {len(found.stores) or 'none'}"
     yield from _some(sorted((_store(store) for store in found.stores), key=lambda line: " -> " not in line))
-    yield f"sweeps: {len(found.sweeps) or 'none'}"
-    yield from _some(sorted((_sweep(sweep) for sweep in found.sweeps), key=lambda line: " -> " not in line))
+    # What was asked for again since the embeddings changed is told of these alone.
+    again = {sweep.command for sweep in found.sweeps if not sweep.outdated}
+    sweeps = [sweep for sweep in found.sweeps if not sweep.outdated or sweep.command not in again]
+    yield f"sweeps: {len(sweeps) or 'none'}"
+    yield from _some(sorted(map(_sweep, sweeps), key=lambda line: " -> " not in line))
     if found.problems:
         yield f"cannot be read: {len(found.problems)}"
     yield from _some([f"  {problem}" for problem in found.problems])
@@ -257,7 +272,7 @@ def _jobs(jobs: JobsState) -> str:
 
 def _store(store: StoreState) -> str:
     if store.problem:
-        return f"  {store.store}: damaged: {store.problem} -> {store.mend}"
+        return f"  {damaged(store.store, store.problem)} -> {store.mend}"
     text = f"  {store.store}: {store.done} of {store.shards} shards, {store.items} items"
     text += f", {store.skipped} skipped" if store.skipped else ""
     return text + (f" -> {store.mend}" if store.mend else "")
@@ -266,6 +281,7 @@ def _store(store: StoreState) -> str:
 def _sweep(sweep: SweepState) -> str:
     text = f"  {sweep.asked - sweep.missing} of {sweep.asked} runs done"
     text += f", {sweep.diverged} diverged" if sweep.diverged else ""
-    if sweep.missing:
+    text += f", {sweep.outdated} of other embeddings than those at hand" if sweep.outdated else ""
+    if sweep.missing or sweep.outdated:
         return f"{text} -> {sweep.command}"
     return f"{text}  ({sweep.command})"

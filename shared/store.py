@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mgx.shared.errors import MISSHAPEN, BadEmbedding, Damaged, NotThere
+from mgx.shared.errors import MISSHAPEN, BadEmbedding, Damaged, MgxError, NotThere
 from mgx.shared.files import digest, file_digest, sync, write_whole
 from mgx.shared.home import Home
 from mgx.shared.plan import COLUMNS, Plan, Rows, read_plan, rows_digest
@@ -77,6 +77,14 @@ class EmbeddingStore:
         perceptor = shlex.quote(str(self.plan.about.get("perceptor") or self.plan.perceptor))
         return f"mgx extract --dataset {named} --perceptor {perceptor}"
 
+    @property
+    def retry(self) -> str:
+        """The command that tries items again which could not be used; of an imported file, once that is mended."""
+        about = self.plan.about
+        if about.get("mended_by"):
+            return str(about["mended_by"])
+        return f"{self.command} {'--replace' if about.get('made_by') else '--retry-skipped'}"
+
     # ---- writing
 
     def write(
@@ -128,7 +136,8 @@ class EmbeddingStore:
             table = parquet.read_table(path).to_pydict()
             rows = Rows(*(tuple(table[c]) for c in COLUMNS))
         except (OSError, KeyError, ValueError) as error:
-            raise Damaged(f"{self}: {path} cannot be read: {error}. Mend it with: {self.command}") from error
+            why = str(error).rstrip(".")
+            raise Damaged(f"{self}: {path} cannot be read ({why}). Mend it with: {self.command}") from error
         if rows_digest(rows) != self.plan.rows_digest:
             raise Damaged(f"{self}: {path} is not what was written. Mend it with: {self.command}")
         return rows
@@ -277,6 +286,18 @@ def open_store(folder: Path) -> EmbeddingStore:
         if lies_in(folder):
             raise Damaged(f"{folder / 'plan.json'} is gone, of a store with finished shards.") from None
         raise NotThere(f"no embeddings in {folder}.") from None
+    except Damaged as error:
+        dataset, perceptor = map(shlex.quote, folder.parts[-3:-1])
+        again = f"mgx extract --dataset {dataset} --perceptor {perceptor}"
+        raise Damaged(f"{error} Write it anew with: {again}") from error
+
+
+def content_at_hand(home: Home, dataset: str, perceptor: str, modality: str) -> str | None:
+    """The name of what a store of the home directory holds; None if there is none, or its plan is damaged."""
+    try:
+        return open_store(store_folder(home, dataset, perceptor, modality)).content
+    except MgxError:
+        return None
 
 
 def stores(home: Home, dataset: Sequence[str] = (), perceptor: Sequence[str] = ()) -> Iterator[EmbeddingStore]:

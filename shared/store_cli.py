@@ -88,8 +88,10 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
+    from mgx.shared.verification import damaged
+
     if "problem" in row:
-        return f"{row['store']}: damaged: {row['problem']}"
+        return damaged(str(row["store"]), str(row["problem"]))
     form = "{store}: {items} items x {features}, {committed}/{shards} shards, {skipped} skipped, key {key}"
     return form.format(**row)
 
@@ -100,7 +102,7 @@ def _line(row: dict[str, Any]) -> str:
 @json_option()
 @click.pass_obj
 def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], repair: bool, as_json: bool) -> None:
-    """Recompute every checksum. Exit code 1 if anything is damaged and was not repaired.
+    """Recompute every checksum. Exit code 1 if anything is damaged and was not forgotten.
 
     Of stores, run records, sweeps and of strong perceptors that were trained.
     """
@@ -122,16 +124,16 @@ def verify(home: Home, dataset: tuple[str, ...], perceptor: tuple[str, ...], rep
         counts = {"checked": checked, "records": records, "trained": trained}
         click.echo(json.dumps({**counts, "damaged": [asdict(row) for row in damaged]}))
     else:
-        say(f"{checked} shards checked, {len(found)} damaged")
+        say(f"{checked} shards checked, {len(found)} damaged" if folders else f"no embeddings in {home.embeddings}")
         if records or lines or trained:
             say(f"{records} run records are sound, {len(lines)} lines or files are not; {trained} trained perceptors, "
                 f"{len(weights)} damaged")  # fmt: skip
         for row in damaged:
-            say(row.problem + (f" Then: {row.mend}" if row.mend else ""))
-        if damaged and not repair:
+            say(row.problem if row.mend in row.problem else f"{row.problem} Then: {row.mend}")
+        if any(row.repairable for row in damaged) and not repair:
             say("Forget what is damaged with: mgx store verify --repair")
-    if damaged and not repair:
-        raise WorkFailed(f"{len(damaged)} damaged.")
+    if left := [row for row in damaged if not (repair and row.repairable)]:
+        raise WorkFailed(f"{len(left)} damaged.")
 
 
 @store.command(epilog=PACK_EXAMPLE)

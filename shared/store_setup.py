@@ -66,7 +66,10 @@ def _require_same(folder: Path, wanted: EmbeddingStore) -> None:
         array = folder / "vectors" / "zarr.json"
         if array.is_file() and array.read_bytes() == _array_description(wanted.plan):
             return
-        raise Damaged(f"{error} Make it anew with: {wanted.command} --replace") from error
+        raise Damaged(
+            f"{folder / 'plan.json'} is damaged or gone, and nothing beside it tells that it was of the same plan. "
+            f"Make it anew with: {wanted.command} --replace"
+        ) from error
     if old.plan.key != wanted.plan.key:
         raise BadRequest(_difference(old, wanted))
 

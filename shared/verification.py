@@ -13,12 +13,21 @@ from mgx.shared.home import Home
 
 @dataclass(frozen=True)
 class Finding:
-    """Something damaged: of which store (or run records, or perceptor), which of its shards, and what mends it."""
+    """Something damaged: of which store (or run records, or perceptor), which of its shards, and what mends it.
+
+    What is `repairable` can be forgotten first, so that nobody reads it; the rest is written anew where it lies.
+    """
 
     store: str
     shard: int | None
     problem: str
     mend: str = ""
+    repairable: bool = False
+
+
+def damaged(store: str, problem: str) -> str:
+    """A line on a store; problems begin with its name or its path."""
+    return f"{store}: damaged: {problem.removeprefix(f'{store}: ')}"
 
 
 def verify_store(folder: Path, repair: bool) -> tuple[int, list[Finding]]:
@@ -31,10 +40,10 @@ def verify_store(folder: Path, repair: bool) -> tuple[int, list[Finding]]:
         names = folder.parts[-3:]
         again = f"mgx extract --dataset {names[0]} --perceptor {names[1]}"
         return 0, [Finding("/".join(names), None, str(error), again)]
-    rows = [Finding(str(found), None, problem) for problem in found.flaws()]
+    rows = [Finding(str(found), None, problem, found.command) for problem in found.flaws()]
     for shard in range(found.plan.shards):
         if problem := found.damage(shard) or "":
-            rows.append(Finding(str(found), shard, problem, found.command))
+            rows.append(Finding(str(found), shard, problem, found.command, repairable=True))
             if repair:
                 found.forget(shard)
     return found.plan.shards, rows
@@ -59,7 +68,8 @@ def verify_records(
         for path in {Path(reason.partition(".json: ")[0] + ".json") for reason in sweeps.reasons}:
             path.replace(path.with_suffix(".damaged"))
     again = "mgx status"  # it names the commands of sweeps whose runs are missing
-    return sound, [Finding("runs", None, reason, again) for reason in (*lines.reasons, *sweeps.reasons)]
+    reasons = (*lines.reasons, *sweeps.reasons)
+    return sound, [Finding("runs", None, reason, again, repairable=True) for reason in reasons]
 
 
 def _keep_sound(path: Path) -> None:

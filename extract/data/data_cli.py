@@ -1,6 +1,7 @@
 """`mgx data`: what data sets there are, what they consist of, whether they are in order, and describing one's own."""
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def info(home: Home, name: str, as_json: bool, as_toml: bool) -> None:
 
 @data.command(epilog=CHECK_EXAMPLE)
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--media", is_flag=True, help="Also open every file, and list those that cannot be used.")
+@click.option("--media", is_flag=True, help="Also open every file and vector, and list those that cannot be used.")
 @click.option("--verify", is_flag=True, help="Also read downloaded files again and compare their sha256.")
 @json_option()
 @click.pass_obj
@@ -134,7 +135,9 @@ def check(home: Home, name: str, media: bool, verify: bool, as_json: bool) -> No
     problems = [f"{manifest.name}: {len(lost)} files that the table names are missing: {some(lost)}."] if lost else []
     problems += [f"{s.path}: {s.state}, {s.detail}." for s in sources if s.state in ("wrong size", "corrupt")]
     if result.unusable:
-        problems.append(f"{manifest.name}: {len(result.unusable)} files or texts cannot be used.")
+        what = "vector{}" if manifest.items.reader == "vectors" else "file{0} or text{0}"
+        bad = len(result.unusable)
+        problems.append(f"{manifest.name}: {bad} {what.format('s' * (bad != 1))} cannot be used.")
     if result.differences:
         first = f"{manifest.name}: the data is not what its manifest expects: {result.differences[0]}"
         raise BadManifest("\n".join([first, *problems]))
@@ -159,13 +162,17 @@ def init(
 ) -> None:
     """Make a data set of your own files: write its dataset.toml.
 
-    PATH is a folder, a table (.csv) or a file of vectors. Classes and counts are measured.
+    PATH is a folder, a table (.csv) or a file of vectors, in which a row of NaN says that an item does not have
+    that modality. Classes and counts are measured.
     """
+    from mgx.extract.data.commands import renamed
     from mgx.extract.data.dataset import escape, some
     from mgx.extract.data.init_manifest import describe
 
     description = describe(path, home, name, depth_unit or "", pattern)
     at, manifest = description.at, description.manifest
+    if told := renamed(name, manifest.name):
+        say(told)
     if description.left_out:
         say(f"left out, as they look like no modality: {escape(', '.join(description.left_out))}")
     if over := description.passed_over:
@@ -185,8 +192,9 @@ def init(
         say(f"kept the old manifest as {_keep(at)}.")
     write_whole(at, description.toml)
     say(
-        f"wrote {at}: {manifest.expect.items} items, {len(manifest.label.classes)} classes, "
-        f"{', '.join(manifest.modalities)}. Next: mgx data check {at}"
+        f"wrote {at}: data set {manifest.name!r}: {manifest.expect.items} items, "
+        f"{len(manifest.label.classes)} classes, {', '.join(manifest.modalities)}. "
+        f"Next: mgx data check {shlex.quote(str(at))}"
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from mgx.extract.data.commands import called, describe_anew, imported_from
 from mgx.extract.data.shipped_media import unpack_shipped
 from mgx.extract.data.subset import choose
 from mgx.extract.decode.archives import Index, index_of
@@ -114,9 +115,9 @@ def require_data(manifest: Manifest) -> None:
     """NotThere says what is missing, where, and whence it comes; BadManifest if it is another file than described."""
     table = table_path(manifest)
     if not is_on_disk(manifest):
-        name = manifest.path or manifest.name
         sources = [f"{s.kind} {s.repo or s.url or s.note or s.file[0].path}" for s in manifest.source]
-        get = f"Get it: mgx data fetch {name}. What goes where: mgx data info {name}"
+        get = f"Get it: mgx data fetch {called(manifest)}. What goes where: mgx data info {called(manifest)}"
+        get = f"Take it again: {describe_anew(manifest)}" if imported_from(manifest) else get
         origin = f" It comes from {' or '.join(sources)}. {get}"
         missing = f"data set {manifest.name!r} is not on disk: no {table or manifest.root}."
         raise NotThere(missing + (origin if manifest.source else " Its manifest names no source: put it there."))
@@ -125,9 +126,10 @@ def require_data(manifest: Manifest) -> None:
     if not table.resolve().is_relative_to(manifest.root.resolve()):
         raise BadManifest(f"{table} leads out of the data set's folder, to {table.resolve()}.")
     if manifest.items.sha256 and (found := file_digest(table)) != manifest.items.sha256:
+        anew = describe_anew(manifest)
         raise BadManifest(
             f"{table}: has sha256 {found}, items.sha256 of the manifest is {manifest.items.sha256}. "
-            "Restore the file, or describe it anew: mgx data init --replace"
+            + (f"Restore the file, or describe it anew: {anew}" if anew else "Restore the file.")
         )
 
 
@@ -184,6 +186,8 @@ def label_problem(item: Item) -> str:
     """What is wrong with a label as a name, or nothing."""
     if _is_name(item.label):
         return ""
+    if not is_utf8(item.label):
+        return f"item {item.id!r}: label {item.label!r} is not UTF-8: rename its folder."
     return f"item {item.id!r}: label {item.label!r} would not serve as a name (control character, blank at an end)."
 
 
@@ -207,7 +211,7 @@ def _checked(
         if unknown and manifest.label.on_unknown == "drop":
             dropped[item.label] += 1
         elif problem := _problem(manifest, item, kept.get(item.id)) or folder.problem(read, media):
-            problems.append(f"{manifest.root}: {item.place}: {problem}")
+            problems.append(f"{manifest.root}: {escape(item.place)}: {problem}")
         else:
             kept[item.id] = item
             for name, path in _lost(manifest, read, item):
@@ -237,6 +241,8 @@ def _problem(manifest: Manifest, item: Item, twin: Item | None) -> str:
     """What is wrong with one item's description, or nothing."""
     if not item.id:
         return "an item without id."
+    if not is_utf8(item.id):
+        return f"id {item.id!r} is not UTF-8: rename its file or folder."
     if not _safe(item.id):
         return f"id {item.id!r} would not serve as part of a path (control character, blank at an end, '..' or '\\')."
     if twin is not None:
@@ -254,6 +260,11 @@ def _problem(manifest: Manifest, item: Item, twin: Item | None) -> str:
     if not item.group.isprintable():
         return f"item {item.id!r}: group {item.group!r} holds a control character."
     return ""
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written. Python has surrogates for the bytes of a file's name that are no text."""
+    return not any(unicodedata.category(c) == "Cs" for c in name)
 
 
 def _safe(name: str) -> bool:

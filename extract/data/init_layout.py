@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mgx.extract.data.commands import slug
 from mgx.extract.data.dataset import is_file, some
-from mgx.extract.decode.vector_files import read_arrays
+from mgx.extract.decode.vector_files import Arrays, read_arrays
 from mgx.extract.readers.table import header_hint, listing, read_rows
 from mgx.extract.readers.tree import compile_pattern, files_below, passed_over
-from mgx.shared.errors import BadRequest, NotThere
+from mgx.shared.errors import BadManifest, BadRequest, NotThere
 
 SUFFIXES = {
     "image": (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"),
@@ -60,11 +61,6 @@ def guess_layout(path: Path, pattern: str | None = None) -> Layout:
     if not pattern and (listing := _listing_in(path)):
         return guess_layout(listing)
     return _tree(path, pattern)
-
-
-def slug(text: str) -> str:
-    """A name as manifests want it: lower case letters, digits and underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:64]
 
 
 def kind_of(name: str, suffixes: Iterable[str]) -> str:
@@ -126,7 +122,20 @@ def _vectors(path: Path) -> Layout:
             found[name] = Guess("vector", None if name == key else key)
         else:
             left_out.append(key)
+    _require_one_width(path, arrays, [guess.column or name for name, guess in found.items()])
     return Layout(path.parent, "vectors", _some(found, path), path=path.name, left_out=tuple(left_out))
+
+
+def _require_one_width(path: Path, arrays: Arrays, keys: Sequence[str]) -> None:
+    """BadManifest for vectors that lie in no common space: no learner can take one modality's for another's."""
+    own = [key for key in (*keys, "prompt") if key in arrays and arrays[key].ndim == 2]
+    widths = {key: arrays[key].shape[1] for key in own}
+    if len(set(widths.values())) > 1:
+        listed = ", ".join(f"{key!r} has {width} features" for key, width in widths.items())
+        raise BadManifest(
+            f"{path}: {listed}. A learner takes vectors of one width, as they lie in one space. Leave arrays out "
+            "of the file, or bring them to one width."
+        )
 
 
 def _tree(root: Path, pattern: str | None) -> Layout:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgx.extract.data.dataset import READERS, SHOWN, Found, find_items, label_problem, some
-from mgx.extract.data.init_layout import Layout, guess_layout, over_hint, slug
+from mgx.extract.data.commands import IMPORTED, import_command, own_name, slug
+from mgx.extract.data.dataset import READERS, SHOWN, Found, escape, find_items, is_utf8, label_problem, some
+from mgx.extract.data.init_layout import Layout, guess_layout, over_hint
 from mgx.shared.errors import BadManifest, BadRequest
 from mgx.shared.files import file_digest
 from mgx.shared.home import Home
@@ -31,8 +32,11 @@ class Description:
 
 def describe(path: Path, home: Home, name: str = "", unit: str = "", pattern: str | None = None) -> Description:
     """Measure the data at `path` and describe it. Errors of the data are raised as they would be on reading it."""
-    layout = guess_layout(path.expanduser().resolve(), pattern)
-    name = slug(name or layout.root.name) or "dataset"
+    path = path.expanduser().resolve()
+    if not is_utf8(str(path)):  # manifests and stores name it
+        raise BadRequest(f"{escape(str(path))}: a name in this path is not UTF-8. Rename the file or folder.")
+    layout = guess_layout(path, pattern)
+    name = slug(name) or own_name(layout.root)
     at = layout.root / MANIFEST_NAME
     first = _parse(to_toml(layout, name, PROVISIONAL, unit), at)
     items = list(READERS.get(layout.reader)(first))
@@ -69,6 +73,13 @@ def to_toml(
     return "\n".join(line for block in blocks for line in [*block, ""])
 
 
+def source_toml(file: Path, name: str) -> str:
+    """What `mgx import vectors` adds to the manifest of its copy: where that came from."""
+    note = f"Copied into the home directory. Where the file has changed since: {import_command(file, name)}"
+    lines = ["[[source]]", f"id = {quote(IMPORTED)}", 'kind = "manual"', f"url = {quote(str(file))}"]
+    return "\n".join(["", *lines, f"note = {quote(note)}", ""])
+
+
 def quote(text: str) -> str:
     """A TOML basic string."""
     # JSON escapes the same characters in the same way, but for DEL, which TOML wants escaped too.
@@ -77,7 +88,9 @@ def quote(text: str) -> str:
 
 def _refuse_labels(layout: Layout, items: Sequence[Item]) -> None:
     """BadManifest for labels that cannot be classes: before they are written as such."""
-    bad = [f"{item.place}: {problem}" for item in items if item.label.strip() and (problem := label_problem(item))]
+    bad = [
+        f"{escape(item.place)}: {problem}" for item in items if item.label.strip() and (problem := label_problem(item))
+    ]
     if bad:
         more = [f"and {len(bad) - SHOWN} more."] if len(bad) > SHOWN else []
         raise BadManifest("\n".join([*(f"{layout.root}: {line}" for line in bad[:SHOWN]), *more]))

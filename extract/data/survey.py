@@ -13,6 +13,7 @@ from mgx.shared.errors import Absent, BadItem
 from mgx.shared.home import Home
 from mgx.shared.item import Item, MediaSource, Member, Text, VectorRow, file_of
 from mgx.shared.manifest import MANIFEST_NAME, Manifest, Modality
+from mgx.shared.plan import PROMPT
 from mgx.shared.progress import Progress
 
 SHOWN = 10  # names given as examples in any list
@@ -46,7 +47,7 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Unusable:
-    """One file or text that cannot be decoded."""
+    """One file or text that cannot be decoded, or a vector that cannot be taken."""
 
     item: str
     modality: str
@@ -136,15 +137,25 @@ def unexpected_files(manifest: Manifest, items: Sequence[Item]) -> list[str]:
 
 
 def open_all(manifest: Manifest, items: Sequence[Item], progress: Progress) -> Opened:
-    """Open every file and text. Kinds without a decoder are left."""
+    """Open every file and text, and look at every vector. Kinds without a decoder are left."""
+    from mgx.extract.perceptors.vectors import Vectors
+
     progress.start(f"{manifest.name} media", len(items))
     opened, found = 0, []
     absent: Counter[str] = Counter()
-    for item in items:
+    vectors = Vectors()
+    prompts = vectors.prompt_sources(manifest) if manifest.items.reader == "vectors" else {}
+    every = [*items, *(Item(name, name, "", "", {PROMPT: (source,)}) for name, source in prompts.items())]
+    for item in every:
         for modality, views in item.media.items():
+            settings = manifest.modalities.get(modality, Modality(kind="vector"))  # no manifest knows prompts
             for view in views:
                 try:
-                    opened += _decode(manifest.modalities[modality], view)
+                    if isinstance(view, VectorRow):
+                        vectors.prepare(modality, settings, view)  # as `mgx extract` would
+                        opened += 1
+                    else:
+                        opened += _decode(settings, view)
                 except Absent:
                     opened += 1
                     absent[modality] += 1
@@ -159,8 +170,6 @@ def _decode(settings: Modality, source: MediaSource) -> bool:
     """Decode one view; False if mgx has no decoder for its kind. BadItem if it cannot be used."""
     from mgx.extract.decode import media
 
-    if isinstance(source, VectorRow):
-        return False
     if settings.kind == "text":
         media.text(source)
     elif settings.kind == "image":

@@ -5,13 +5,13 @@ proven right (`NAME.json`), and for an archive the files that came out of it (`N
 """
 
 import json
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from mgx.extract.data.commands import called
 from mgx.shared.files import file_digest, sync, write_whole
 from mgx.shared.hub import Kind
 from mgx.shared.manifest import Licence, Manifest, Source, SourceFile
@@ -69,7 +69,7 @@ class Record:
 
 def parcel_of(manifest: Manifest) -> Parcel:
     """A data set as something to fetch."""
-    command = f"mgx data fetch {shlex.quote(manifest.path or manifest.name)}"
+    command = f"mgx data fetch {called(manifest)}"
     return Parcel(manifest.name, manifest.root, manifest.source, manifest.dataset.licence, command, "dataset")
 
 

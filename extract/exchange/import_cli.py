@@ -135,20 +135,24 @@ def modalbed(
 def vectors(ctx: click.Context, file: Path, name: str, replace: bool, as_json: bool) -> None:
     """Take a file of vectors as a data set of its own.
 
-    FILE is an .npz, .parquet or .h5 with arrays id, label and one per modality. Copies it into the home
-    directory, describes it there as `mgx data init` would, and stores its vectors as perceptor `vectors`.
+    FILE is an .npz, .parquet or .h5 with arrays id, label and one per modality, all of one width; a row of NaN
+    says that an item does not have that modality. Copies it into the home directory, describes it there as
+    `mgx data init` would, and stores its vectors as perceptor `vectors`.
     """
     from mgx.extract.cli import extract
-    from mgx.extract.data.init_layout import VECTOR_SUFFIXES, slug
-    from mgx.extract.data.init_manifest import describe
+    from mgx.extract.data.commands import renamed, slug
+    from mgx.extract.data.init_layout import VECTOR_SUFFIXES
+    from mgx.extract.data.init_manifest import describe, source_toml
     from mgx.shared.files import file_digest, whole_file, write_whole
     from mgx.shared.manifest import shipped_names
 
     home: Home = ctx.obj
     if not file.is_file() or file.suffix not in VECTOR_SUFFIXES:
         raise BadRequest(f"{file}: expected a file of vectors, as {', '.join(VECTOR_SUFFIXES)}.")
-    name = slug(name or file.stem)
-    if not name or name in shipped_names():
+    asked, name = name, slug(name or file.stem)
+    if not name:
+        raise BadRequest(f"{asked or file.stem!r} has neither letters nor digits for a name. Give another with --name.")
+    if name in shipped_names():
         raise BadRequest(f"{name!r} cannot be its name: a data set of mgx has it. Give another with --name.")
     description = describe(file, home, name)
     copy = home.datasets / name / file.name
@@ -158,7 +162,9 @@ def vectors(ctx: click.Context, file: Path, name: str, replace: bool, as_json: b
     if not same:
         with whole_file(copy) as draft:
             shutil.copyfile(file, draft)
-    write_whole(copy.with_name(MANIFEST_NAME), description.toml)
+    if told := renamed(asked, name):
+        say(told)
+    write_whole(copy.with_name(MANIFEST_NAME), description.toml + source_toml(file.resolve(), name))
     whole = {"device": "cpu", "modalities": (), "retry_skipped": False, "dry_run": False}
     ctx.invoke(extract, dataset=name, perceptors=("vectors",), replace=replace, as_json=as_json, **whole)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mgx.extract.data.commands import slug
 from mgx.extract.data.dataset import escape
-from mgx.extract.data.init_layout import slug
 from mgx.extract.exchange.listing import Facts, Listing, merge, read_listing
 from mgx.shared.errors import BadManifest, BadRequest, NotThere, UnknownName
 from mgx.shared.home import Home

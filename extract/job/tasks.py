@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mgx.extract.data.commands import import_command, imported_from
 from mgx.extract.data.media_identity import identity
 from mgx.extract.perceptor import Perceptor
 from mgx.shared.errors import BadManifest, BadRequest, Damaged
@@ -20,7 +21,8 @@ from mgx.shared.item import Item, MediaSource, Text
 from mgx.shared.manifest import Manifest, Modality
 from mgx.shared.plan import PROMPT, Plan, Rows, rows_digest
 from mgx.shared.registry import HUB, hub_folder
-from mgx.shared.store import Commit, EmbeddingStore, lies_in, open_store, store_folder
+from mgx.shared.store import Commit, EmbeddingStore, lies_in, store_folder
+from mgx.shared.store_setup import require_free
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def _task(
 
 def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
     """What the learner has to know of a data set besides its vectors."""
+    file = imported_from(manifest)
     return {
         "embedded": list(embedded),
         "modalities": list(manifest.modalities),
@@ -168,6 +171,7 @@ def _about(manifest: Manifest, embedded: Sequence[str]) -> dict[str, Any]:
         "steps": manifest.protocol.steps,
         "published_name": manifest.dataset.published_name,
         "reference": manifest.path or manifest.name,
+        **({"mended_by": import_command(Path(file.name), manifest.name)} if file else {}),
     }
 
 
@@ -219,7 +223,11 @@ def preview(task: Task, home: Home) -> dict[str, Any]:
     plan = task.plan
     folder = store_folder(home, plan.dataset, plan.perceptor, plan.modality)
     there = lies_in(folder)
-    same = there and open_store(folder).plan.key == plan.key
+    try:
+        require_free(home, [plan])
+        same = there
+    except (BadRequest, Damaged):
+        same = False
     missing = stale(task, EmbeddingStore(folder, plan), False) if same else list(range(plan.shards))
     return {
         "perceptor": plan.perceptor,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mgx.extract.data.captions import chosen, class_texts, require_kinds
+from mgx.extract.data.commands import called
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import BadManifest, NotThere
 from mgx.shared.item import Item, MediaSource
@@ -44,7 +45,7 @@ def read(manifest: Manifest) -> Iterator[Item]:
     if not found:
         raise NotThere(
             f"{manifest.root}: no annotation of MSR-VTT: neither {ANNOTATIONS[0][0]} nor {ANNOTATIONS[2][0]}, there or "
-            f"in {', '.join(filter(None, ROOTS))}. What goes where: mgx data info {manifest.name}"
+            f"in {', '.join(filter(None, ROOTS))}. What goes where: mgx data info {called(manifest)}"
         )
     clips: dict[str, tuple[Mapping[str, Any], str]] = {}
     captions: dict[str, dict[str, list[str]]] = {}  # clip -> file -> captions: copies repeat one another

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mgx.extract.data.captions import class_texts, require_kinds
+from mgx.extract.data.commands import called
 from mgx.extract.decode.archives import index_of
 from mgx.extract.readers.tree import names_in
 from mgx.shared.errors import NotThere
@@ -38,7 +39,7 @@ def read(manifest: Manifest) -> Iterator[Item]:
     if not shards and not trees:
         raise NotThere(
             f"{manifest.root}: no frames of NYU Depth v2: neither {SHARDS[0]} nor a folder {TREES[0]}. "
-            f"What goes where: mgx data info {manifest.name}"
+            f"What goes where: mgx data info {called(manifest)}"
         )
     texts = class_texts(manifest)
     seen: set[tuple[str, str]] = set()

@@ -1,6 +1,8 @@
 """`mgx data`: what it prints, how it ends, and that a manifest it writes describes the data it was given."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from mgx.shared.cli import run
 from mgx.shared.home import Home, find_home
 from mgx.shared.manifest import Manifest, find_manifest
 
+LABELS = '[label]\nclasses = ["cat", "dog"]\n[modalities.text]\nkind = "text"\ncolumn = "text"\n'
 HOSTILE = ['say "hi"', "and \\ back", "Ünïcode 🪑", "[red]", "'''", "a = 1 # no"]
 BROKEN = ["two\nlines", "tab\tand", "del\x7f", " cat", "cat "]  # no names for anything
 
@@ -356,13 +359,13 @@ def test_init_describes_vectors(mgx: Mgx, tmp_path: Path, home: Home, suffix: st
     ids, labels = ["a", "b", "c"], ["cat", "dog", "dog"]
     image = np.array([[1, 2], [3, 4], [np.nan, np.nan]], np.float32)
     if suffix == ".npz":
-        np.savez(path, id=ids, label=labels, image=image, **{"Lidar 3D": np.ones((3, 4))})
+        np.savez(path, id=ids, label=labels, image=image, **{"Lidar 3D": np.ones((3, 2))})
     elif suffix == ".parquet":
-        columns = {"id": ids, "label": labels, "image": image.tolist(), "Lidar 3D": np.ones((3, 4)).tolist()}
+        columns = {"id": ids, "label": labels, "image": image.tolist(), "Lidar 3D": np.ones((3, 2)).tolist()}
         parquet.write_table(pyarrow.table(columns), path)
     else:
         with h5py.File(path, "w") as file:
-            for key, value in {"id": ids, "label": labels, "image": image, "Lidar 3D": np.ones((3, 4))}.items():
+            for key, value in {"id": ids, "label": labels, "image": image, "Lidar 3D": np.ones((3, 2))}.items():
                 file[key] = value
     assert mgx("data", "init", str(path)) == 0
     manifest, found = measured(path.parent, home)
@@ -370,7 +373,7 @@ def test_init_describes_vectors(mgx: Mgx, tmp_path: Path, home: Home, suffix: st
     assert manifest.modalities["lidar_3d"].column == "Lidar 3D"
     assert mgx("extract", "--dataset", str(path.parent), "--perceptor", "vectors", "--dry-run", "--json") == 0
     plans = {plan["modality"]: plan for plan in json.loads(mgx.out)}
-    assert (plans["image"]["items"], plans["lidar_3d"]["bytes"]) == (2, 3 * 4 * 4)
+    assert (plans["image"]["items"], plans["lidar_3d"]["bytes"]) == (2, 3 * 2 * 4)
 
 
 def test_ready_made_vectors_reach_the_store_unchanged(mgx: Mgx, tmp_path: Path, home: Home) -> None:
@@ -385,10 +388,128 @@ def test_ready_made_vectors_reach_the_store_unchanged(mgx: Mgx, tmp_path: Path, 
     assert mgx("data", "init", str(path)) == 0
     assert mgx("extract", "--dataset", str(path.parent / "dataset.toml"), "--perceptor", "vectors") == 0
     assert "skipped 20: row 3 of 'image' in" in mgx.err
+    advice = mgx.err.split("1 item could not be used. Mend it, and try again: ")[1].strip().split(" && ")
     (store,) = stores(home)
     vectors = store.read()
     assert vectors.rows.ids == tuple(sorted(set(ids) - {"20", "21"}))
     np.testing.assert_array_equal(vectors.values, np.delete(image, [2, 3], 0)[::-1])
+    image[3] = 1
+    np.savez(path, id=ids, label=["cat", "dog"] * 12, image=image)  # another file now
+    assert [mgx(*shlex.split(command)[1:]) for command in advice] == [0, 0]
+    assert "20" in next(stores(home)).read().rows.ids
+
+
+def test_check_names_the_vectors_that_extract_would_refuse(mgx: Mgx, tmp_path: Path) -> None:
+    image = np.ones((6, 3))
+    image[1], image[2, 0], image[3, 1], image[4] = 0, np.inf, np.nan, np.nan
+    prompts = {"prompt": np.array([[1.0, 0, 0], [0, 0, 0]]), "class": np.array(["cat", "dog"])}
+    np.savez(tmp_path / "all.npz", id=np.arange(6), label=["cat", "dog"] * 3, image=image, **prompts)
+    assert mgx("data", "init", str(tmp_path / "all.npz"), "--name", "pets") == 0
+    assert mgx("data", "check", str(tmp_path), "--media", "--json") == 1
+    found = json.loads(mgx.out)
+    assert found["decoded"] == 7 and found["modalities"]["image"]["missing"] == 1  # a row of NaN: it has none
+    told = [(bad["item"], bad["modality"], bad["reason"].split(" is ")[1]) for bad in found["unusable"]]
+    assert told == [
+        ("1", "image", "all zero"),
+        ("2", "image", "not finite"),
+        ("3", "image", "not finite"),
+        ("dog", "prompt", "all zero"),
+    ]
+    assert "pets: 4 vectors cannot be used." in mgx.err
+    assert mgx("extract", "--dataset", str(tmp_path), "--perceptor", "vectors", "--json") == 0
+    assert [name for store in json.loads(mgx.out) for name in store["skipped"]] == ["1", "2", "3", "dog"]
+
+
+@pytest.mark.parametrize("command", [("data", "init"), ("import", "vectors")])
+def test_vectors_of_several_widths_are_refused_and_named(mgx: Mgx, tmp_path: Path, command: tuple[str, str]) -> None:
+    file = tmp_path / "all.npz"
+    arrays = {"id": ["a", "b"], "label": ["cat", "dog"], "image": np.ones((2, 8))}
+    np.savez(file, **arrays, text=np.ones((2, 6)))
+    assert mgx(*command, str(file)) == 2
+    assert "all.npz: 'image' has 8 features, 'text' has 6 features. A learner takes vectors of one width" in mgx.err
+    np.savez(file, **arrays, prompt=np.ones((2, 4)), **{"class": ["cat", "dog"]})
+    assert mgx(*command, str(file)) == 2 and "'prompt' has 4 features" in mgx.err
+    assert not list(tmp_path.rglob("dataset.toml"))
+
+
+@pytest.mark.parametrize("command", [("data", "init"), ("import", "vectors")])
+def test_help_says_what_a_row_of_nan_is(mgx: Mgx, command: tuple[str, str]) -> None:
+    assert mgx(*command, "--help") == 0
+    assert "a row of NaN says that an item does not have that modality" in " ".join(mgx.out.split())
+
+
+# ---- commands that messages name
+
+
+def test_a_changed_file_is_described_anew_by_the_command_that_is_named(mgx: Mgx, tmp_path: Path, home: Home) -> None:
+    root = tmp_path / "my data"
+    root.mkdir()
+    table = root / "t 6.csv"
+    table.write_text("id,label,text\na,cat,x\nb,dog,y\n")
+    assert mgx("data", "init", str(table), "--name", "zoo") == 0
+    table.write_text("id,label,text\na,cat,x\nb,dog,y\nc,dog,z\n")
+    assert mgx("data", "check", str(table)) == 2
+    advice = mgx.err.split("Restore the file, or describe it anew: ")[1]
+    assert mgx(*shlex.split(advice)[1:]) == 0
+    manifest, ids = measured(table, home)
+    assert (manifest.name, ids) == ("zoo", ["a", "b", "c"])
+
+
+def test_paths_in_commands_are_quoted(mgx: Mgx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tree(tmp_path / "my data/pics")
+    assert mgx("data", "check", "my data/pics") == 2
+    assert mgx(*shlex.split(mgx.err.split("Write one with: ")[1])[1:]) == 0
+    assert mgx(*shlex.split(mgx.err.split("Next: ")[1])[1:]) == 0
+    manifest = root / "dataset.toml"
+    source = '[[source]]\nid = "s"\nkind = "manual"\nnote = "by hand"\n'
+    manifest.write_text('schema = 1\n[dataset]\nname = "pics"\n[items]\nreader = "table"\n' + source + LABELS)
+    assert mgx("data", "check", "my data/pics") == 2
+    named = shlex.quote(str(manifest))
+    assert f"Get it: mgx data fetch {named}. What goes where: mgx data info {named}" in mgx.err
+
+
+def test_init_says_the_name_and_what_became_of_the_one_that_was_given(mgx: Mgx, tmp_path: Path) -> None:
+    root = tree(tmp_path / "pics")
+    assert mgx("data", "init", str(root)) == 0
+    assert "dataset.toml: data set 'pics': 3 items, 2 classes" in mgx.err and "became" not in mgx.err
+    for asked, name in (("../x", "x"), ("CON a", "con_a"), ("..", "pics")):
+        assert mgx("data", "init", str(root), "--replace", "--name", asked) == 0
+        assert f"the name {asked!r} became {name!r}: names are" in mgx.err and f"data set {name!r}: 3 items" in mgx.err
+
+
+def test_the_path_that_init_was_given_serves_ever_after(
+    mgx: Mgx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("t6.csv", "other.csv"):
+        Path(name).write_text("id,label,text\na,cat,x\nb,dog,y\n")
+    for path in ("t6.csv", "./t6.csv"):
+        assert mgx("data", "check", path) == 2
+        assert "no manifest dataset.toml. Write one with: mgx data init t6.csv\n" in mgx.err
+    assert mgx("data", "init", "t6.csv", "--name", "zoo") == 0
+    for path in ("t6.csv", "./t6.csv", str(tmp_path / "t6.csv")):
+        assert mgx("data", "check", path) == 0 and "zoo" in mgx.out
+    assert mgx("data", "check", "other.csv") == 2
+    assert f"no manifest for other.csv: {tmp_path / 'dataset.toml'} describes other files. Write one" in mgx.err
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    (b"cat/a\xff1/text.txt", "id 'a\\udcff1' is not UTF-8: rename its file or folder."),
+    (b"c\xfft/a1/text.txt", "item 'a1': label 'c\\udcfft' is not UTF-8: rename its folder."),
+])  # fmt: skip
+def test_names_that_are_no_utf8_are_told(mgx: Mgx, tmp_path: Path, name: bytes, told: str) -> None:
+    try:
+        files(tmp_path, os.fsdecode(name), "dog/b/text.txt")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert mgx("data", "init", str(tmp_path)) == 2
+    assert told in mgx.err
+    folder = (tmp_path / os.fsdecode(name)).parents[1 if name.startswith(b"c\xff") else 0]
+    np.savez(folder / "v.npz", id=["a", "b"], label=["cat", "dog"], image=np.ones((2, 3)))
+    for command in (("data", "init"), ("import", "vectors")):
+        assert mgx(*command, str(folder / "v.npz")) == 2
+        assert "v.npz: a name in this path is not UTF-8. Rename the file or folder." in mgx.err
 
 
 def test_init_writes_hostile_names_as_they_are(mgx: Mgx, tmp_path: Path, home: Home) -> None:

@@ -1,6 +1,7 @@
 """`mgx export vectors`: what is written can be read by anybody, and by mgx again bit for bit."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,52 @@ def test_another_file_of_that_name_needs_replace(home, mgx, tmp_path, capsys):
     assert "Replace it with --replace" in capsys.readouterr().err
     assert mgx("import", "vectors", tmp_path / "walk.npz", "--replace") == 0
     assert open_store(store_folder(home, "walk", "vectors", "image")).plan.classes == ("ant", "cat")
+
+
+@pytest.mark.parametrize("options", [(), ("--name", "Other Walk")])
+def test_what_is_refused_comes_with_the_command_that_takes_the_mended_file(options, home, mgx, tmp_path, capsys):
+    file = tmp_path / "night walk.npz"
+    bad = np.ones((30, 8), np.float32)
+    bad[3] = 0
+    some_vectors(file, image=bad)
+    assert mgx("import", "vectors", file, *options) == 0
+    told = capsys.readouterr().err.split("1 item could not be used. Mend it, and try again: ")[1]
+    some_vectors(file)
+    assert mgx(*shlex.split(told)[1:]) == 0
+    assert "could not be used" not in capsys.readouterr().err
+    name = "other_walk" if options else "night_walk"
+    (found,) = {store.plan.dataset for store in stores(home)}
+    plan = open_store(store_folder(home, name, "vectors", "image")).plan
+    assert found == name and plan.about["mended_by"] == told.strip().replace(f"{tmp_path}/", "")
+    some_vectors(file, image=bad)
+    mgx(*shlex.split(told)[1:])
+    assert mgx("status") == 0
+    assert f"1 skipped -> {plan.about['mended_by']}\n" in capsys.readouterr().out
+    # Where nothing at all can be used, and where the copy has changed, it is the same command.
+    some_vectors(file, image=np.zeros((30, 8)))
+    assert mgx(*shlex.split(told)[1:]) == 1
+    assert f"When that is mended: {told.strip()}\n" in capsys.readouterr().err
+    (home.datasets / name / file.name).write_bytes(b"changed")
+    assert mgx("data", "check", name) == 2
+    assert f"describe it anew: {told.strip()}\n" in capsys.readouterr().err
+    (home.datasets / name / file.name).unlink()
+    assert mgx("data", "check", name) == 2
+    assert f"It comes from manual {file}. Take it again: {told.strip()}\n" in capsys.readouterr().err
+
+
+def test_a_name_that_had_to_be_changed_is_told(home, mgx, tmp_path, capsys):
+    file = some_vectors(tmp_path / "walk.npz")
+    assert mgx("import", "vectors", file, "--name", "../X y") == 0
+    assert "the name '../X y' became 'x_y': " in capsys.readouterr().err
+    assert mgx("import", "vectors", file, "--name", "..") == 2
+    assert "'..' has neither letters nor digits for a name" in capsys.readouterr().err
+
+
+def test_the_file_that_was_taken_leads_to_its_data_set(home, mgx, tmp_path, capsys):
+    file = some_vectors(tmp_path / "walk.npz")
+    mgx("import", "vectors", file)
+    assert mgx("data", "check", file) == 2
+    assert f"If data set 'walk' is meant, name that. Write one with: mgx data init {file}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_unusable_media_are_listed_and_shift_nobody(home, data, harm, capsys):
     assert extract(other, data) == 0
     said = capsys.readouterr().err
     assert "skipped i09: " in said
-    assert "1 items could not be used" in said
+    assert "1 item could not be used. Mend it, and try again: mgx extract --dataset" in said
     got = vectors(other, modality)
     assert list(got.skipped) == ["i09"]
     assert name in got.skipped["i09"]
@@ -248,6 +248,16 @@ def test_a_device_that_is_not_there_is_named(home, data, capsys):
     for name in ("nonsense", "cuda:7", "xpu"):
         assert extract(home, data, "--device", name) == 2
         assert name.split(":")[0] in capsys.readouterr().err
+
+
+def test_a_dry_run_sees_what_can_be_described_anew(home, data, capsys):
+    assert extract(home, data) == 0
+    for plan in home.embeddings.glob("small/eyes/image/plan.json"):
+        plan.write_text("{")
+    capsys.readouterr()
+    assert extract(home, data, "--dry-run", "--json") == 0
+    assert {row["to_do"] for row in json.loads(capsys.readouterr().out)} == {0}
+    assert extract(home, data) == 0
 
 
 def test_dry_run_writes_nothing(home, data, capsys):

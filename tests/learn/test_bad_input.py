@@ -168,3 +168,33 @@ def test_every_draw_of_both_protocols_is_in_range(toy, name):
         hyper = protocol_of(protocol).algorithm(name, case).hyper
         for seed in range(5):
             space.check(space.draw(hyper, seed, 0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [(("--dataset", "toyy"), "toy"), (("--dataset", "toy", "--perceptor", "eyes"), "eye")]
+)
+def test_a_misspelled_name_is_told_the_one_that_is_embedded(toy, asked, near, capsys):
+    assert f"Did you mean {near!r}? Make them with: mgx extract" in refused(toy.home, capsys, "--algo", "erm", *asked)
+
+
+def test_a_perceptor_of_another_data_set_is_not_left_out_without_a_word(toy, capsys):
+    Toy(toy.home, items=40, dataset="other", perceptor="ear").write()
+    for asked, said in (
+        (("toy", "ear"), "no embeddings of toy by ear in "),
+        (("toy", "eye", "--perceptor", "ear"), "no embeddings of toy by ear in "),
+        (("toy", "ear", "--dataset", "other"), "no embeddings of toy by ear in "),
+    ):
+        told = refused(toy.home, capsys, "--algo", "erm", "--dataset", asked[0], "--perceptor", *asked[1:])
+        assert said in told and "mgx extract --dataset toy --perceptor ear" in told
+
+
+@pytest.mark.parametrize("option", ["--hparams", "--trials"])
+def test_more_draws_than_anybody_wants_are_refused_at_once(toy, option, capsys):
+    assert "is not in the range" in refused(toy.home, capsys, "--algo", "erm", option, "100000000", "--dry-run")
+
+
+def test_a_modality_that_is_named_twice_is_trained_on_once(toy):
+    for train in ("image,image,text", "image,text"):
+        assert learn(toy.home, "--algo", "erm", "--train", train, "--test", "depth", *SMALL) == 0
+    runs = [own.run for own in read_records(toy.home).values() if own.run.algorithm == "erm"]
+    assert [run.train for run in runs] == [("image", "text")]

@@ -140,8 +140,8 @@ def test_a_cell_from_the_command_line(learned, capsys):
     ("cell", "says"),
     [
         ("toy/eye/erm", "names no cell. Give data set/perceptor/algorithm/unseen modality"),
-        ("toy/eye/ogm/depth", "no row of that table 'ogm'. There are: "),
-        ("toy/eye/erm/sonar", "no such table with sonar unseen. Say which with"),
+        ("toy/eye/ogm/depth", "no row of these tables 'ogm'. There are: "),
+        ("toy/eye/erm/dept", "no unseen modality 'dept'. Did you mean 'depth'?"),
         ("toy/ear/erm/depth", "no perceptor with run records 'ear'"),
     ],
 )

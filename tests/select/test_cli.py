@@ -114,6 +114,15 @@ def test_two_modalities_are_too_few_for_loo(mgx: Mgx, home: Home) -> None:
     assert "LOO needs at least 3 modalities" in err
 
 
+def test_loo_without_its_runs_says_how_to_get_them(mgx: Mgx, home: Home) -> None:
+    records = [r for r in sweep_records("erm", 0.5) if len(r.run.test) == 1]
+    write_records(home, records)
+    write_sweep(home, Sweep("mgx learn --algo erm --train image,text --test depth", tuple(r.run for r in records)))
+    hint = "leave-one-out runs, by which LOO chooses: mgx learn makes them, without --train and --test"
+    assert hint in mgx("--method", "loo")[2]
+    assert hint not in mgx("--method", "tm")[2]
+
+
 def test_the_gap_and_its_command(mgx: Mgx, home: Home) -> None:
     records = sweep_records("erm", 0.5)
     write_records(home, records[:-2])

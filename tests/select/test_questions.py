@@ -199,7 +199,7 @@ def test_two_sets_with_nothing_in_common(mgx: Mgx, home: Home) -> None:
     write_records(home, sweep_records("erm", 0.5, perceptor="other", steps=100))
     code, out, err = mgx("--compare", "perceptor=tiny,other")
     assert (code, out) == (2, "")
-    assert "nothing to compare: no table of tiny and other agrees in all but the perceptor" in err
+    assert "no table of tiny and one of other are of the same data set, setting, protocol, steps and modalities" in err
 
 
 def test_statistics_and_claims_of_records(mgx: Mgx, full_home: Home, tmp_path: Path) -> None:

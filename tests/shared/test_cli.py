@@ -3,6 +3,8 @@
 import errno
 import json
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -88,10 +90,10 @@ def test_an_unexpected_error_has_no_traceback_but_with_debug(home, monkeypatch, 
 
 def test_a_home_that_is_a_file_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert (
-        run(["--home", str(tmp_path / "file"), "extract", "--dataset", "homeobjects", "--perceptor", "litebind"]) == 2
-    )
-    assert "is in the way" in capsys.readouterr().err
+    extract = ["extract", "--dataset", "homeobjects", "--perceptor", "litebind"]
+    for words in (extract, ["status"], ["store", "verify"], ["learn", "--algo", "erm"]):
+        assert run(["--home", str(tmp_path / "file"), *words]) == 2
+        assert f"mgx: {tmp_path / 'file'} is no folder" in capsys.readouterr().err
 
 
 def test_each_folder_of_the_home_can_lie_elsewhere(tmp_path, monkeypatch):
@@ -130,3 +132,10 @@ def test_the_commands_of_the_demo_are_taken_by_the_command_line(home, capsys, mo
         click.Command, "invoke", lambda own, ctx: invoke(own, ctx) if isinstance(own, click.Group) else None
     )
     assert [run(["--home", str(home.root), *shlex.split(words)]) for words in told] == [0] * 4
+
+
+def test_output_that_nobody_reads_is_no_failed_work():
+    command = [sys.executable, "-c", "from mgx.shared.cli import main; main()", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 141)

@@ -459,9 +459,11 @@ def test_the_description_of_the_array_is_ours(pack, other):
 @pytest.mark.parametrize("line", ["rm -rf ~", "mgx extract; rm -rf ~", "mgx $(x)", "mgx \x1b[2J", "mgx a\nb"])
 def test_no_command_of_a_stranger_is_recommended(line, pack, other):
     members = members_of(pack)
-    changed_plan(about={**ABOUT, "made_by": line})(members)
+    changed_plan(about={**ABOUT, "made_by": line, "mended_by": line})(members)
     fetch(rewrite(pack, members), other)
-    assert open_store(store_folder(other, "toy", "eye", "image")).command == "mgx extract --dataset toy --perceptor eye"
+    store = open_store(store_folder(other, "toy", "eye", "image"))
+    assert store.command == "mgx extract --dataset toy --perceptor eye"
+    assert store.retry == f"{store.command} --retry-skipped"
 
 
 @pytest.mark.parametrize("name", ["README.txt", f"{IMAGE}/items.parquet", f"{IMAGE}/vectors/c/2/0"])

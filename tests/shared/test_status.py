@@ -21,7 +21,7 @@ import sys
 from mgx.shared.home import find_home
 from mgx.shared.log import VOICE, CommandLog
 from mgx.shared.progress import Meter
-log = CommandLog(find_home(sys.argv[1]), "extract", ["extract", "--dataset", "d", "--perceptor", "p"])
+log = CommandLog(find_home(sys.argv[1]), "extract", sys.argv[2:])
 VOICE.addHandler(log)
 meter = Meter()
 meter.start("d image", 100, 20)
@@ -38,9 +38,9 @@ else:
 
 
 @contextmanager
-def working(home: Home) -> Iterator[subprocess.Popen]:
+def working(home: Home, words: str = "extract --dataset d --perceptor p") -> Iterator[subprocess.Popen]:
     """A command that is at work, and has done 30 of the 80 units that it has to do in a minute."""
-    command = [sys.executable, "-c", WORK, str(home.root)]
+    command = [sys.executable, "-c", WORK, str(home.root), *words.split()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "begun\n"
         yield process
@@ -76,7 +76,8 @@ def a_record(run: Run, status: str = "finished", checkpoints: int = 1) -> RunRec
 
 def test_an_empty_home_is_no_error(home, capsys):
     assert look(home) == Status(str(home.root), (), (), (), (), ())
-    assert shown(home, capsys) == "running: nothing\nembeddings: none\nsweeps: none\n"
+    where = f"home directory: {home.root} (not there yet)\n"
+    assert shown(home, capsys) == where + "running: nothing\nembeddings: none\nsweeps: none\n"
     assert not home.root.exists()
 
 
@@ -196,3 +197,30 @@ def test_many_records_are_counted_by_their_states(home):
         write_sweep(home, Sweep(f"mgx learn --algo erm --hparams {n}", tuple(runs[n : n + 20])))
         write_records(home, [replace(record, run=run) for run in runs[n : n + 20]])
     assert [sweep.finished for sweep in look(home).sweeps] == [20] * 10
+
+
+def test_runs_of_embeddings_that_were_replaced_are_told_until_they_are_trained_again(toy, capsys):
+    words = ["--home", str(toy.home.root), "learn", "--algo", "erm", "--hparams", "1", "--trials", "1", "--steps", "2"]
+    assert run(words) == 0
+    again = "mgx learn --algo erm --dataset toy --perceptor eye --hparams 1 --trials 1 --steps 2"
+    assert f"  6 of 6 runs done  ({again})\n" in shown(toy.home, capsys)
+    before = toy.plan("image", toy.rows())
+    with plan_store(toy.home, replace(before, fingerprint="g"), toy.rows(), replace=True) as store:
+        for shard in store.missing():
+            rows = before.rows_of(shard)
+            store.write(shard, toy.random.normal(size=(rows.stop - rows.start, 16)).astype("float32"), {})
+    assert f"  6 of 6 runs done, 6 of other embeddings than those at hand -> {again}\n" in shown(toy.home, capsys)
+    assert run(["--home", str(toy.home.root), "select"]) == 0
+    told = "toy/eye: shown as they are, but made from other embeddings of image than those at hand: "
+    assert any(told in line and line.endswith(f"Again with: {again}") for line in capsys.readouterr().err.splitlines())
+    assert run(words) == 0
+    text = shown(toy.home, capsys)
+    assert text.count(again) == 1 and f"  6 of 6 runs done  ({again})\n" in text
+    assert run(["--home", str(toy.home.root), "select"]) == 0
+    assert "than those at hand, left out: " in capsys.readouterr().err
+
+
+def test_a_command_that_only_looks_is_nothing_to_go_on_with(home, capsys):
+    with working(home, "data check d --media") as process:
+        process.communicate("fail\n")
+    assert look(home).unfinished == ()

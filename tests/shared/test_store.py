@@ -227,7 +227,7 @@ def test_a_damaged_plan_is_named_and_hides_no_other_store(home, content, capsys)
     assert run(["--home", str(home.root), "store", "verify"]) == 1
     said = capsys.readouterr().err
     assert "8 shards checked, 1 damaged" in said
-    assert "Then: mgx extract --dataset d --perceptor p" in said
+    assert said.count("Write it anew with: mgx extract --dataset d --perceptor p") == 1 and "--repair" not in said
     (folder / "vectors/zarr.json").write_text("{}")
     with pytest.raises(Damaged, match="--replace"), plan_store(home, some_plan(rows), rows):
         pass
@@ -453,3 +453,17 @@ def test_a_lost_store_is_not_there(home):
     shutil.rmtree(fill(home))
     with pytest.raises(NotThere):
         open_store(store_folder(home, "d", "p", "image"))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "items.parquet", "vectors/zarr.json"])
+def test_a_description_that_is_damaged_is_written_anew_and_cannot_be_forgotten(home, name, capsys):
+    folder = fill(home)
+    sound = tree(folder)
+    (folder / name).write_text("{")
+    for more in ([], ["--repair"]):
+        assert run(["--home", str(home.root), "store", "verify", *more]) == 1
+        said = capsys.readouterr().err
+        assert "mgx extract --dataset d --perceptor p" in said and "mgx store verify --repair" not in said
+    fill(home)
+    assert tree(folder) == sound
+    assert run(["--home", str(home.root), "store", "verify"]) == 0

@@ -293,9 +293,10 @@ def open_store(folder: Path) -> EmbeddingStore:
 
 
 def content_at_hand(home: Home, dataset: str, perceptor: str, modality: str) -> str | None:
-    """The name of what a store of the home directory holds; None if there is none, or its plan is damaged."""
+    """The name of what a store of the home directory holds; None if there is none, or it is damaged or not whole."""
     try:
-        return open_store(store_folder(home, dataset, perceptor, modality)).content
+        store = open_store(store_folder(home, dataset, perceptor, modality))
+        return None if store.missing() else store.content
     except MgxError:
         return None
 

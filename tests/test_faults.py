@@ -60,6 +60,7 @@ PLANTED = {
     "records come before the vectors": (
         [
             ("shared/store.py", STORE_WRITES, "        chunk = self._chunk(shard)\n"),
+            ("shared/store.py", "import shlex\n", "import hashlib\nimport shlex\n"),
             ("shared/store.py", "file_digest(chunk), media", "hashlib.sha256(values.tobytes()).hexdigest(), media"),
             ("shared/store.py", COMMIT, COMMIT + "        self._array[rows] = values\n"),
         ],
@@ -87,5 +88,6 @@ def test_the_program_tells_of_what_is_broken(what, tmp_path):
         assert text.count(old) == 1, f"{name} has changed: plant it anew"
         (tmp_path / name).write_text(text.replace(old, new))
     code, said, rows = faults(tmp_path, *args, "--first")
+    assert "all" in rows, f"the program itself broke: {said}"
     assert code == (1 if planted else 0), said
     assert (int(rows["all"].split(" | ")[2]) > 0) == bool(planted), said

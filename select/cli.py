@@ -197,10 +197,10 @@ def tell(overview: "Overview") -> None:
 
 
 def tell_unused(overview: "Overview") -> None:
-    """What was not used and why, on standard error."""
+    """What was not used and why, and what is out of date, on standard error."""
     from mgx.shared.progress import say
 
-    for line in (*overview.skipped, *overview.left_out):
+    for line in (*overview.skipped, *overview.left_out, *overview.outdated):
         say(line)
     tell_refused(overview.refused)
 

@@ -39,6 +39,7 @@ class Overview:
     refused: tuple[str, ...]  # lines and files that cannot be read
     left_out: tuple[str, ...]  # sound records that do not belong here
     skipped: tuple[str, ...]  # methods that a board is too small for
+    outdated: tuple[str, ...] = ()  # what is shown of embeddings that were replaced since
 
 
 def survey(
@@ -86,9 +87,9 @@ def survey(
     if skipped and not any(s.tables for s in shown):
         raise BadRequest("\n".join(skipped))
     counted = coverage(gathered.asked, sweeps, found)
-    outdated = () if source else _outdated(gathered.boards, at_hand, sweeps)
-    left_out = (*origin.told, *gathered.left_out, *outdated)
-    return Overview(tuple(shown), tuple(counted), tuple(refused.reasons), left_out, tuple(skipped))
+    left_out = (*origin.told, *gathered.left_out)
+    old = () if source else tuple(_outdated(gathered.boards, at_hand, sweeps))
+    return Overview(tuple(shown), tuple(counted), tuple(refused.reasons), left_out, tuple(skipped), old)
 
 
 def _matching(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[str]:

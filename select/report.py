@@ -77,6 +77,7 @@ def render_report(home: Home, overview: Overview, sections: Sequence[Section] = 
             environments=_environments(overview),
             refused=overview.refused,
             left_out=overview.left_out,
+            outdated=overview.outdated,
             skipped=overview.skipped,
         )
         .strip()

@@ -24,6 +24,7 @@ def reading(overview: Overview) -> dict[str, Any]:
         "coverage": [{**asdict(c), "missing": c.missing} for c in overview.coverage],
         "refused": overview.refused,
         "left_out": overview.left_out,
+        "outdated": overview.outdated,
         "skipped": overview.skipped,
     }
 

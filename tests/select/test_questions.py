@@ -213,7 +213,7 @@ def test_statistics_and_claims_of_records(mgx: Mgx, full_home: Home, tmp_path: P
         f"ranks-standard-weak-{m}.svg" for m in ("loo", "oracle", "tm")
     ]
     body = json.loads(mgx("--statistics", "--claims", "--json")[1])
-    assert set(body) == {"statistics", "claims", "coverage", "refused", "left_out", "skipped"}
+    assert set(body) == {"statistics", "claims", "coverage", "refused", "left_out", "outdated", "skipped"}
     assert [c["algorithm"] for c in body["coverage"]] == ["concat", "erm", "irm", "probe", "zeroshot"]
     assert [s["method"] for s in body["statistics"]] == ["tm", "loo", "oracle"]
     assert body["statistics"][0]["pairs"][0]["smallest_detectable"] > 0

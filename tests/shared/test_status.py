@@ -218,6 +218,9 @@ def test_runs_of_embeddings_that_were_replaced_are_told_until_they_are_trained_a
     assert run(["--home", str(toy.home.root), "select"]) == 0
     told = "toy/eye: shown as they are, but made from other embeddings of image than those at hand: "
     assert any(told in line and line.endswith(f"Again with: {again}") for line in capsys.readouterr().err.splitlines())
+    page = toy.home.root / "report.html"
+    assert run(["--home", str(toy.home.root), "report", "--no-figures", "-o", str(page)]) == 0
+    assert "<h3>Out of date</h3>" in page.read_text() and told in page.read_text()
     assert run(words) == 0
     text = shown(toy.home, capsys)
     assert text.count(again) == 1 and f"  6 of 6 runs done  ({again})\n" in text

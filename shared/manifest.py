@@ -382,8 +382,9 @@ def manifest_text(manifest: Manifest) -> str:
 
 
 def data_set_name(name: str, home: Home) -> str:
-    """What embeddings and records call a data set that was named by its manifest's path; names stay as they are."""
-    return find_manifest(name, home).name if name.endswith(".toml") or "/" in name else name
+    """What embeddings and records call a data set that was named by a path; names, which have no suffix, stay."""
+    is_path = "/" in name or name.endswith(".toml") or (Path(name).suffix and Path(name).is_file())
+    return find_manifest(name, home).name if is_path else name
 
 
 def _read(at: Path, next_step: str = "") -> Manifest:

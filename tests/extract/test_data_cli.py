@@ -490,6 +490,7 @@ def test_the_path_that_init_was_given_serves_ever_after(
     assert mgx("data", "init", "t6.csv", "--name", "zoo") == 0
     for path in ("t6.csv", "./t6.csv", str(tmp_path / "t6.csv")):
         assert mgx("data", "check", path) == 0 and "zoo" in mgx.out
+        assert mgx("learn", "--algo", "erm", "--dataset", path) == 2 and "no embeddings of data set 'zoo'" in mgx.err
     assert mgx("data", "check", "other.csv") == 2
     assert f"no manifest for other.csv: {tmp_path / 'dataset.toml'} describes other files. Write one" in mgx.err
 

@@ -105,6 +105,7 @@ def learn(
 
     from mgx.learn.algorithm import ALGORITHMS, known_as
     from mgx.learn.features import feature_sets
+    from mgx.learn.protocol import idle_quirks
     from mgx.learn.runs import Asked, size_of, strong_choice
     from mgx.shared.device import check_device
 
@@ -118,6 +119,8 @@ def learn(
     if dry_run:
         _plan(home, names, asked, dataset, perceptor, setting, strong_by, as_json)
         return
+    for line in idle_quirks(name, names):
+        warn(line)
     engine = make_engine(on, settings, wait, home)
     order = Order(tuple(names), asked, probe, device if engine else check_device(device), as_json, strong_by, engine)
     # Published runs take the widest strong perceptor.

@@ -77,10 +77,12 @@ def division_of(run: Run, data: FeatureSet) -> Division:
     if division is None:
         division = protocol_of(run.protocol).divide(data, run.trial_seed)
         data.divisions[run.protocol, run.trial_seed] = division
-    if not run.fractions:
+    # What is unseen stays whole: a floor or a ceiling there has nothing to do with how much was trained on elsewhere.
+    thinned = {m: share for m, share in run.fractions.items() if m in run.train and m not in run.test}
+    if not thinned:
         return division
     there = {m: data.rows[m] >= 0 for m in data.modalities}
-    return Thinned(division, data.labels, there, run.fractions, run.trial_seed)
+    return Thinned(division, data.labels, there, thinned, run.trial_seed)
 
 
 def trained_on(run: Run, data: FeatureSet, division: Division) -> Instances:

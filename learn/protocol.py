@@ -107,6 +107,18 @@ def name_of(protocol: str, quirk_names: Sequence[str]) -> str:
     return "+".join((plain(protocol), *sorted({known[plain(name)] for name in quirk_names})))
 
 
+def idle_quirks(name: str, algorithms: Sequence[str]) -> list[str]:
+    """A line for each quirk, of those that a protocol names, which changes none of the algorithms."""
+    base, *named = name.split("+")
+    every = quirks()
+    return [
+        f"{own} changes nothing of {', '.join(algorithms)}: it is about {', '.join(every[own].algorithms)}. "
+        f"These runs are those of {base} under another name."
+        for own in named
+        if not any(map(every[own].concerns, algorithms))
+    ]
+
+
 @cache
 def protocol_of(name: str) -> Protocol:
     """The protocol that a run record names."""

@@ -159,6 +159,8 @@ def modality_sets(frame: Frame, asked: Asked) -> list[tuple[tuple[str, ...], tup
     for name in asked.fractions:
         if name not in modalities:
             raise unknown("embedded modality", name, modalities)
+        if asked.train and name not in asked.train:
+            raise BadRequest(f"--fraction {name}: there is nothing to thin, --train is {','.join(asked.train)}.")
     if asked.train or asked.test:
         return [_explicit(modalities, asked)]
     if len(modalities) < 2:

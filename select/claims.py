@@ -74,6 +74,8 @@ def findings(samples: Sequence[Sample]) -> list[Finding]:
 def _finding(claim: Claim, protocol: str, samples: Sequence[Sample]) -> Finding:
     observed = [o for s in samples if claim.setting in (s.setting, "both") for o in s.observed]
     tests, notes = claim.test(observed)
+    if not observed:
+        notes = [f"Needs records of the {claim.setting} setting."]
     comparisons = tuple(_compared(label, values, margin, len(tests)) for label, values, margin in tests)
     told = _told([c.verdict for c in comparisons])
     return Finding(claim.name, claim.says, claim.where, protocol, claim.setting, told, comparisons, tuple(notes))

@@ -13,7 +13,7 @@ from statistics import fmean, variance
 from typing import Literal
 
 from mgx.select.criteria import METHODS
-from mgx.select.metrics import TITLES, Metric
+from mgx.select.metrics import TITLES, Metric, as_published, own_splits
 from mgx.select.overview import Overview
 from mgx.select.table import LEGEND, Cell, Mark, Row, Table
 from mgx.shared.errors import BadRequest, NotThere
@@ -110,8 +110,14 @@ class Sets:
 
     @property
     def metric(self) -> Metric | None:
-        """Accuracy for protocols whose own headlines differ, else the default."""
-        return "accuracy" if self.field == "protocol" else None
+        """Accuracy where a published protocol, whose headline that is, stands beside another; else the default."""
+        values = (self.first, self.second)
+        return "accuracy" if self.field == "protocol" and any(map(as_published, values)) else None
+
+    @property
+    def paired(self) -> bool:
+        """Whether trials of one seed have the same test items on both sides."""
+        return self.field != "protocol" or own_splits(self.first) == own_splits(self.second)
 
 
 def parse(text: str) -> Sets | Path:
@@ -155,8 +161,7 @@ def compare_sets(overview: Overview, sets: Sets) -> Comparison:
     for value in (sets.first, sets.second):
         if value not in known:
             raise unknown(f"{sets.field} with tables", value, [f'"{v}"' if "," in v else v for v in known])
-    paired = sets.field != "protocol"  # two protocols test on other rows: their trials are no pairs
-    return _compared(own, theirs, (sets.first, sets.second), paired, sets.field)
+    return _compared(own, theirs, (sets.first, sets.second), sets.paired, sets.field)
 
 
 def compare_homes(overview: Overview, other: Overview, name: str) -> Comparison:

@@ -25,6 +25,11 @@ def default_metric(protocol: str) -> Metric:
     return "accuracy" if as_published(protocol) else "balanced"
 
 
+def own_splits(protocol: str) -> bool:
+    """Whether each modality is split on its own, as ModalBed does: other test items than in `standard`."""
+    return as_published(protocol) or "own-splits" in protocol.partition(",")[0].split("+")
+
+
 def as_published(protocol: str) -> bool:
     """Whether numbers are taken as ModalBed and DomainBed take them: plain accuracy, all modalities averaged."""
     return protocol.startswith(("modalbed", "domainbed"))

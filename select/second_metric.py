@@ -35,7 +35,7 @@ def _row(row: Row, table: Table, board: Board, other: Metric) -> Row:
         for column, cell in zip(table.columns, row.cells, strict=True)
     )
     counted = [c for c, column in zip(cells, table.columns, strict=True) if column.averaged]
-    mean = average([c.also for c in counted]) if row.kind != "floor" else None
+    mean = average([c.also for c in counted])
     return replace(row, cells=cells, average=replace(row.average, also=mean))
 
 

@@ -156,6 +156,7 @@ def vectors(ctx: click.Context, file: Path, name: str, replace: bool, as_json: b
         raise BadRequest(f"{name!r} cannot be its name: a data set of mgx has it. Give another with --name.")
     description = describe(file, home, name)
     copy = home.datasets / name / file.name
+    fresh = not copy.parent.exists()
     same = copy.is_file() and file_digest(copy) == file_digest(file)
     if copy.parent.exists() and not same and not replace:
         raise BadRequest(f"{copy.parent} is there already. Replace it with --replace, or give another --name.")
@@ -166,7 +167,12 @@ def vectors(ctx: click.Context, file: Path, name: str, replace: bool, as_json: b
         say(told)
     write_whole(copy.with_name(MANIFEST_NAME), description.toml + source_toml(file.resolve(), name))
     whole = {"device": "cpu", "modalities": (), "retry_skipped": False, "dry_run": False}
-    ctx.invoke(extract, dataset=name, perceptors=("vectors",), replace=replace, as_json=as_json, **whole)
+    try:
+        ctx.invoke(extract, dataset=name, perceptors=("vectors",), replace=replace, as_json=as_json, **whole)
+    except MgxError as error:
+        if fresh and not isinstance(error, WorkFailed):  # the file is not as it must be: nothing was taken
+            shutil.rmtree(copy.parent)
+        raise
 
 
 def _import(

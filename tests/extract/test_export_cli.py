@@ -155,6 +155,14 @@ def test_the_same_file_again_does_nothing(home, mgx, tmp_path, capsys):
     assert [row["written"] for row in json.loads(capsys.readouterr().out)] == [0, 0]
 
 
+def test_a_file_that_cannot_be_taken_leaves_nothing_in_its_place(home, mgx, tmp_path, capsys):
+    file = some_vectors(tmp_path / "walk.npz", prompt=np.ones((3, 8), np.float32))
+    assert mgx("import", "vectors", file) == 2
+    assert "no array 'class'" in capsys.readouterr().err
+    assert not (home.datasets / "walk").exists()
+    assert mgx("import", "vectors", some_vectors(file)) == 0
+
+
 def test_another_file_of_that_name_needs_replace(home, mgx, tmp_path, capsys):
     mgx("import", "vectors", some_vectors(tmp_path / "walk.npz"))
     some_vectors(tmp_path / "walk.npz", label=np.array(["ant", "cat"] * 15))

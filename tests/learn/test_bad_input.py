@@ -198,3 +198,32 @@ def test_a_modality_that_is_named_twice_is_trained_on_once(toy):
         assert learn(toy.home, "--algo", "erm", "--train", train, "--test", "depth", *SMALL) == 0
     runs = [own.run for own in read_records(toy.home).values() if own.run.algorithm == "erm"]
     assert [run.train for run in runs] == [("image", "text")]
+
+
+def test_a_fraction_of_what_is_not_trained_on_is_refused(toy, capsys):
+    asked = ("--algo", "erm", "--train", "image,depth", "--test", "text", "--fraction", "text=0.1")
+    said = refused(toy.home, capsys, *asked, *SMALL)
+    assert "--fraction text: there is nothing to thin, --train is image,depth" in said
+
+
+def test_a_quirk_that_concerns_no_algorithm_asked_for_is_told(toy, capsys):
+    assert learn(toy.home, "--algo", "erm", "--quirk", "inert-ogm", *SMALL) == 0
+    told = "inert-ogm changes nothing of erm: it is about ogm. These runs are those of standard under another name."
+    assert told in capsys.readouterr().err
+    assert learn(toy.home, "--algo", "erm", "--algo", "ogm", "--quirk", "inert-ogm", *SMALL) == 0
+    assert "changes nothing" not in capsys.readouterr().err
+
+
+def test_a_fraction_leaves_the_unseen_modality_whole(toy):
+    """Neither a floor that looks at it without labels nor the probe, its ceiling, has to do with training data."""
+    for more in ((), ("--fraction", "text=0.2")):
+        assert learn(toy.home, "--algo", "erm", "--probe", *more, *SMALL) == 0
+    found = {}
+    for own in read_records(toy.home).values():
+        at = (own.run.algorithm, own.run.train, own.run.test)
+        found.setdefault(at, {})[bool(own.run.fractions)] = [dict(c.scores) for c in own.checkpoints]
+    whole = ("zeroshot_centred", "probe")
+    places = {at for at in found if at[0] in whole and at[2] == ("text",)}
+    assert {at[0] for at in places} == {*whole}
+    assert all(found[at][True] == found[at][False] for at in places)
+    assert any(own[True] != own[False] for at, own in found.items() if at[0] == "erm" and "text" in at[1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mgx.select.chosen_runs import CellName, picks
+from mgx.select.compare_sets import Sets
 from mgx.shared.home import Home
 from mgx.shared.records import Checkpoint, RunRecord, write_records
 from tests.select.conftest import ALL, Mgx, fill, make_record, sweep_records
@@ -250,3 +251,23 @@ def test_claims_of_the_published_numbers_need_no_records(mgx: Mgx, home: Home) -
     assert "| dg-above-mml | HOLDS | DG minus MML | +15.3 |" in out
     assert "| above-majority-strong | DOES NOT HOLD |" in out
     assert mgx("--claims", "published", "--format", "markdown")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "paired", "metric"),
+    [
+        ("standard", "standard, text=0.1", True, None),
+        ("standard", "standard+inert-ogm", True, None),
+        ("standard", "standard+own-splits", False, None),
+        ("standard", "modalbed", False, "accuracy"),
+        ("modalbed", "standard+own-splits, text=0.1", True, "accuracy"),
+    ],
+)
+def test_protocols_that_test_on_the_same_items_are_compared_trial_by_trial(first, second, paired, metric) -> None:
+    sets = Sets("protocol", first, second)
+    assert (sets.paired, sets.metric) == (paired, metric)
+
+
+def test_a_finding_says_which_setting_it_lacks(mgx: Mgx, full_home: Home) -> None:
+    out = mgx("--claims")[1]
+    assert "Needs records of the strong setting." in out and "Needs records of the weak setting." not in out

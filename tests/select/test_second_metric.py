@@ -51,7 +51,7 @@ def test_floors_by_their_own_formulas() -> None:
     rows = {r.name: r for r in table_of(record).rows}
     assert rows["majority"].cells[0].mean == 0.25
     assert rows["majority"].cells[0].also == 0.7
-    assert rows["majority"].average.also is None
+    assert rows["majority"].average.also == 0.7 and rows["chance"].average.also == 0.25
 
 
 def test_it_has_a_column_of_its_own(mgx: Mgx, full_home: Home) -> None:

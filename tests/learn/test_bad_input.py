@@ -8,7 +8,7 @@ import pytest
 
 from mgx.learn import space
 from mgx.learn.algorithm import ALGORITHMS
-from mgx.learn.prepare import model_of, notes_on
+from mgx.learn.prepare import division_of, model_of, notes_on
 from mgx.learn.protocol import protocol_of
 from mgx.learn.runs import Asked, algorithm_runs, frame_of
 from mgx.shared.cli import run
@@ -216,14 +216,14 @@ def test_a_quirk_that_concerns_no_algorithm_asked_for_is_told(toy, capsys):
 
 def test_a_fraction_leaves_the_unseen_modality_whole(toy):
     """Neither a floor that looks at it without labels nor the probe, its ceiling, has to do with training data."""
-    for more in ((), ("--fraction", "text=0.2")):
-        assert learn(toy.home, "--algo", "erm", "--probe", *more, *SMALL) == 0
-    found = {}
-    for own in read_records(toy.home).values():
-        at = (own.run.algorithm, own.run.train, own.run.test)
-        found.setdefault(at, {})[bool(own.run.fractions)] = [dict(c.scores) for c in own.checkpoints]
-    whole = ("zeroshot_centred", "probe")
-    places = {at for at in found if at[0] in whole and at[2] == ("text",)}
-    assert {at[0] for at in places} == {*whole}
-    assert all(found[at][True] == found[at][False] for at in places)
-    assert any(own[True] != own[False] for at, own in found.items() if at[0] == "erm" and "text" in at[1])
+    data = features_of(toy.home)
+    (run, *_) = algorithm_runs("erm", frame_of(data), Asked(1, 1, 5, fractions={"text": 0.2}))
+    whole = len(division_of(replace(run, fractions={}), data).of("text", "train"))
+    for train, test, share in (
+        (("image", "text"), ("depth",), 0.2),  # a learner, or a baseline of the training modalities
+        (("image", "depth"), ("text",), 1),
+        ((), ("text",), 1),  # a floor
+        (("text",), ("text",), 1),  # the probe
+    ):
+        own = replace(run, train=train, test=test)
+        assert len(division_of(own, data).of("text", "train")) == pytest.approx(share * whole, abs=len(data.classes))

@@ -16,7 +16,7 @@ test: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest $(SKIPPED) -m slow
-	$(BIN)/python -m pytest $(SKIPPED) -n0 -m ray $$(grep -rl 'mark\.ray' tests)
+	$(BIN)/python -m pytest $(SKIPPED) -n0 -m ray $$(grep -rl --include='*.py' 'mark\.ray' tests)
 
 lint: $(READY)
 	$(BIN)/ruff check .

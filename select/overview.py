@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from mgx.select.boards import Board, gather
@@ -75,7 +75,7 @@ def survey(
         raise NotThere(f"no run records of the {setting} setting{''.join(f', protocol {p}' for p in protocols)}.")
     manifests = {name: _manifest(home, name, refused) for name in sorted({r.run.dataset for r in found.values()})}
     order = {name: tuple(m.modalities) for name, m in manifests.items() if m}
-    at_hand = partial(content_at_hand, home)
+    at_hand = cache(partial(content_at_hand, home))  # it reads a record for every shard
     gathered = gather(list(found.values()), asked, at_hand, order)
     shown, skipped = [], []
     for board in gathered.boards:

@@ -12,7 +12,6 @@ another perceptor version the keys differ, and the old records stay where they a
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 from mgx.shared.plan import PROMPT
@@ -40,11 +39,10 @@ def other_embeddings(runs: Collection[Run], at_hand: AtHand) -> dict[str, str]:
 
 def outdated(runs: Iterable[Run], at_hand: AtHand) -> dict[tuple[str, str], tuple[set[str], set[str]]]:
     """(data set, perceptor) -> modalities whose store at hand is another than the runs read, and the runs' keys."""
-    here = cache(at_hand)
     found: defaultdict[tuple[str, str], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     for run in runs:
         for (dataset, perceptor, modality), key in run.stores:
-            if here(dataset, perceptor, modality) not in (None, key):
+            if at_hand(dataset, perceptor, modality) not in (None, key):
                 modalities, keys = found[dataset, perceptor]
                 modalities.add(modality)
                 keys.add(run.key)

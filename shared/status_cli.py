@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +60,9 @@ class Command:
 
 @dataclass(frozen=True)
 class StoreState:
-    """How far a store is. `mend`: the command that completes it or tries the skipped items again, if it needs one."""
+    """How far a store is. `mend`: the command that completes it or tries the skipped items again, if it needs one.
+    `content` names what it holds once it is whole, as the runs do that read it.
+    """
 
     store: str
     items: int
@@ -70,6 +71,7 @@ class StoreState:
     skipped: int
     problem: str
     mend: str
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,10 @@ def look(home: Home) -> Status:
     latest = {command.command: command for command in commands}  # logs come in order of time
     stopped = (c for c in latest.values() if c.state in ("failed", "killed"))
     unfinished = tuple(c for c in stopped if not c.command.startswith(LOOKING))
-    sweeps = tuple(_sweeps(home, problems))
+    stores = tuple(_stores(home))
+    sweeps = tuple(_sweeps(home, stores, problems))
     jobs = tuple(states(home.jobs, problems))
-    return Status(str(home.root), running, unfinished, tuple(_stores(home)), sweeps, tuple(problems), jobs)
+    return Status(str(home.root), running, unfinished, stores, sweeps, tuple(problems), jobs)
 
 
 def _commands(home: Home, problems: list[str]) -> Iterator[Command]:
@@ -204,22 +207,22 @@ def _stores(home: Home) -> Iterator[StoreState]:
         skipped = sum(len(set(commit.skipped) - set(commit.absent)) for commit in commits)
         again = store.command if len(commits) < store.plan.shards else ""
         again = again or (store.retry if skipped else "")
-        yield StoreState(name, store.plan.items, store.plan.shards, len(commits), skipped, "", again)
+        content = store.content_of(commits) if len(commits) == store.plan.shards else ""
+        yield StoreState(name, store.plan.items, store.plan.shards, len(commits), skipped, "", again, content)
 
 
-def _sweeps(home: Home, problems: list[str]) -> Iterator[SweepState]:
+def _sweeps(home: Home, stores: Sequence[StoreState], problems: list[str]) -> Iterator[SweepState]:
     """Each sweep that was asked for, and how many of its runs are recorded."""
     from mgx.shared.records import Refused, read_states, read_sweeps
-    from mgx.shared.store import content_at_hand
 
     refused = Refused()
     sweeps = read_sweeps(home, refused)
     states = read_states(home, refused)
     problems += refused.reasons
-    here = cache(partial(content_at_hand, home))
+    here = {own.store: own.content for own in stores if own.content}
     for sweep in sweeps:
         counts = Counter(states.get(run.key, "missing") for run in sweep.runs)
-        outdated = sum(any(here(*place) not in (None, own) for place, own in run.stores) for run in sweep.runs)
+        outdated = sum(any(here.get("/".join(at), own) != own for at, own in run.stores) for run in sweep.runs)
         finished, diverged, missing = (counts[state] for state in ("finished", "diverged", "missing"))
         yield SweepState(sweep.command, len(sweep.runs), finished, diverged, missing, outdated)
 

@@ -164,7 +164,11 @@ class EmbeddingStore:
     @property
     def content(self) -> str:
         """A hash of the vectors themselves, on which a learner's run depends."""
-        return digest([self.plan.key, [commit.sha256 for commit in self.commits()]])[:20]
+        return self.content_of(self.commits())
+
+    def content_of(self, commits: Sequence[Commit]) -> str:
+        """The same of the records of all shards, where they have been read already."""
+        return digest([self.plan.key, [commit.sha256 for commit in commits]])[:20]
 
     def missing(self) -> list[int]:
         """Shards that have no record yet."""
@@ -296,7 +300,8 @@ def content_at_hand(home: Home, dataset: str, perceptor: str, modality: str) -> 
     """The name of what a store of the home directory holds; None if there is none, or it is damaged or not whole."""
     try:
         store = open_store(store_folder(home, dataset, perceptor, modality))
-        return None if store.missing() else store.content
+        commits = store.commits()
+        return store.content_of(commits) if len(commits) == store.plan.shards else None
     except MgxError:
         return None
 

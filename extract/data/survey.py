@@ -140,22 +140,22 @@ def open_all(manifest: Manifest, items: Sequence[Item], progress: Progress) -> O
     """Open every file and text, and look at every vector. Kinds without a decoder are left."""
     from mgx.extract.perceptors.vectors import Vectors
 
-    progress.start(f"{manifest.name} media", len(items))
     opened, found = 0, []
     absent: Counter[str] = Counter()
     vectors = Vectors()
     prompts = vectors.prompt_sources(manifest) if manifest.items.reader == "vectors" else {}
     every = [*items, *(Item(name, name, "", "", {PROMPT: (source,)}) for name, source in prompts.items())]
+    known = {PROMPT: Modality(kind="vector"), **manifest.modalities}  # no manifest tells of prompts
+    progress.start(f"{manifest.name} media", len(every))
     for item in every:
         for modality, views in item.media.items():
-            settings = manifest.modalities.get(modality, Modality(kind="vector"))  # no manifest knows prompts
             for view in views:
                 try:
                     if isinstance(view, VectorRow):
-                        vectors.prepare(modality, settings, view)  # as `mgx extract` would
+                        vectors.prepare(modality, known[modality], view)  # as `mgx extract` would
                         opened += 1
                     else:
-                        opened += _decode(settings, view)
+                        opened += _decode(known[modality], view)
                 except Absent:
                     opened += 1
                     absent[modality] += 1

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract.decode.trials import NoReturn, tried
+from mgx.extract.decode.trials import PATIENCE, NoReturn, tried
 
 PACKED = 1100  # bytes out of one, at most: what deflate can do
 REFERENCE = 16  # bytes of a file that stand for a text of any length
-PATIENCE = 20.0  # seconds for reading the texts of a file, and one more for every 5 MB of it
+SPEED = 5e6  # bytes a second at which a file's texts are read at least
 ROOM, GROWTH = 2**28, 64  # bytes of memory for reading texts, and so many more for each byte of the file
 
 
@@ -30,7 +30,7 @@ def require_texts(path: Path, file: Any) -> None:
     size = path.stat().st_size
     room = str(ROOM + GROWTH * size)
     try:
-        tried(try_texts, str(path.absolute()), room, *keys, patience=PATIENCE + size / 5e6)
+        tried(try_texts, str(path.absolute()), room, *keys, patience=PATIENCE + size / SPEED)
     except NoReturn as error:
         raise ValueError(f"{', '.join(keys)}: {error}") from error
 

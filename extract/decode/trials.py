@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+PATIENCE = 20.0  # seconds for an answer
 TRIAL = "import sys; from importlib import import_module as of; getattr(of(sys.argv[1]), sys.argv[2])(*sys.argv[3:])"
 
 
@@ -15,7 +16,7 @@ class NoReturn(ValueError):
     """The other process ended without an answer, or went on too long."""
 
 
-def tried(function: Callable[..., None], *args: str, patience: float) -> str:
+def tried(function: Callable[..., None], *args: str, patience: float = PATIENCE) -> str:
     """What a function of a module prints in another process, which has `patience` seconds. NoReturn if it fails."""
     # -P: the current directory may be the stranger's, and hold a module called h5py.
     command = [sys.executable, "-P", "-c", TRIAL, function.__module__, function.__qualname__, *args]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mgx.extract.decode.hdf5 import PACKED, PATIENCE, is_group, own_array, require_texts
+from mgx.extract.decode.hdf5 import PACKED, is_group, own_array, require_texts
 from mgx.extract.decode.trials import tried
 from mgx.shared.errors import BadManifest
 from mgx.shared.files import whole_file
@@ -93,7 +93,7 @@ def _parquet(path: Path) -> Arrays:
 
     with parquet.ParquetFile(path) as opened:
         schema = opened.schema_arrow
-    _require_room(int(tried(tell_promised, str(path.absolute()), patience=PATIENCE)), path)
+    _require_room(int(tried(tell_promised, str(path.absolute()))), path)
     # Names as one of each and numbers of these, whose memory the line above has bounded.
     texts = [field.name for field in schema if _is_text(field.type)]
     table = parquet.read_table(path, read_dictionary=texts)

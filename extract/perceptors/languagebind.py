@@ -122,13 +122,12 @@ class LanguageBind:
         name = self._checkpoint(modality)
         if name not in self._configs:
             path = require_checkpoint(name, self.home) / "config.json"
-            again = f"Get it again: mgx checkpoint fetch {name} --verify"
             try:
                 found = json.loads(path.read_text())
             except MISSHAPEN as error:
-                raise Damaged(f"{path} is no JSON: {error}. {again}") from error
+                raise self._damaged(name, f"is no JSON: {error}") from error
             if not isinstance(found, dict) or not isinstance(found.get("vision_config"), dict):
-                raise Damaged(f"{path} has no vision_config. {again}")
+                raise self._damaged(name, "has no vision_config")
             self._configs[name] = found
         return self._configs[name]
 
@@ -139,9 +138,11 @@ class LanguageBind:
             return float(vision[key])
         except MISSHAPEN as error:
             name = self._checkpoint(modality)
-            path = require_checkpoint(name, self.home) / "config.json"
-            again = f"Get it again: mgx checkpoint fetch {name} --verify"
-            raise Damaged(f"{path} has no number {key!r} in its vision_config. {again}") from error
+            raise self._damaged(name, f"has no number {key!r} in its vision_config") from error
+
+    def _damaged(self, name: str, why: str) -> Damaged:
+        path = require_checkpoint(name, self.home) / "config.json"
+        return Damaged(f"{path} {why}. Get it again: mgx checkpoint fetch {name} --verify")
 
     def _model(self, name: str) -> Any:
         if name not in self._models:
